@@ -1,0 +1,132 @@
+"""``sql`` and ``load``: talk to a running server, as any client does."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import adbc_driver_flightsql.dbapi as flight_sql
+import click
+import pyarrow as pa
+import pyarrow.csv as csv
+import pyarrow.parquet as parquet
+from adbc_driver_manager import Error as DriverError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from flightsql_server.client import Publisher, PublishError
+
+_LOAD_ROWS = 10_000
+
+
+def _connection_options(command: Callable[..., None]) -> Callable[..., None]:
+    for option in (
+        click.option("--url", default=None, envvar="FLIGHTSQL_URL", help="[default: grpc://127.0.0.1:50052]"),
+        click.option("--user", "-u", envvar="FLIGHTSQL_USER", help="User name; asked for when missing."),
+        click.option("--password-file", type=click.Path(path_type=Path, exists=True), help="Else FLIGHTSQL_PASSWORD."),
+    ):
+        command = option(command)
+    return command
+
+
+def _credentials(url: str | None, user: str | None, password_file: Path | None) -> tuple[str, str, str]:
+    port = os.environ.get("ARROW_FLIGHT_PORT", "50052")
+    name: str = user or click.prompt("User")
+    if password_file is not None:
+        password = password_file.read_text(encoding="utf-8").rstrip("\r\n")
+    else:
+        password = os.environ.get("FLIGHTSQL_PASSWORD") or click.prompt("Password", hide_input=True)
+    return url or f"grpc://127.0.0.1:{port}", name, password
+
+
+@contextmanager
+def _driver_errors() -> Iterator[None]:
+    try:
+        yield
+    except DriverError as error:
+        raise click.ClickException(str(error)) from error
+
+
+@click.command()
+@click.argument("statement")
+@_connection_options
+@click.option("--dialect", help="SQL dialect of the statement, such as postgres or snowflake.")
+@click.option("--rows", default=100, show_default=True, help="Most rows to print.")
+def sql(
+    statement: str, url: str | None, user: str | None, password_file: Path | None, dialect: str | None, rows: int
+) -> None:
+    """Ask a running server and print the answer as a table."""
+    url, name, password = _credentials(url, user, password_file)
+    options: dict[str, Any] = {"username": name, "password": password}
+    if dialect:
+        options["adbc.flight.sql.rpc.call_header.x-sql-dialect"] = dialect
+    with (
+        _driver_errors(),
+        flight_sql.connect(url, db_kwargs=options, autocommit=True) as connection,
+        connection.cursor() as cursor,
+    ):
+        cursor.execute(statement)
+        reader = cursor.fetch_record_batch()
+        shown, more = _first_rows(reader, rows)
+    _print(shown, more)
+
+
+def _first_rows(reader: pa.RecordBatchReader, rows: int) -> tuple[pa.Table, bool]:
+    batches, count = [], 0
+    for batch in reader:
+        batches.append(batch)
+        count += batch.num_rows
+        if count > rows:
+            break
+    table = pa.Table.from_batches(batches, reader.schema)
+    return table.slice(0, rows), count > rows
+
+
+def _print(table: pa.Table, more: bool) -> None:
+    shown = Table()
+    for field in table.schema:
+        numeric = pa.types.is_integer(field.type) or pa.types.is_floating(field.type) or pa.types.is_decimal(field.type)
+        shown.add_column(field.name, justify="right" if numeric else "left", overflow="fold")
+    for row in zip(*(column.to_pylist() for column in table.columns), strict=True):
+        shown.add_row(*("" if value is None else str(value) for value in row))
+    console = Console()
+    console.print(shown)
+    console.print(f"{table.num_rows} row{'' if table.num_rows == 1 else 's'}{', and more' if more else ''}")
+
+
+@click.command()
+@click.argument("dataset")
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@_connection_options
+def load(dataset: str, file: Path, url: str | None, user: str | None, password_file: Path | None) -> None:
+    """Send the rows of a Parquet or CSV file to a dataset of a running server."""
+    total, batches = _read(file)
+    url, name, password = _credentials(url, user, password_file)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    try:
+        with Progress(*columns, console=Console(stderr=True)) as progress:
+            task = progress.add_task(dataset, total=total)
+            with Publisher(url, dataset, user=name, password=password) as publisher:
+                for receipt in publisher.publish_all(batches):
+                    progress.advance(task, receipt.rows)
+    except PublishError as error:
+        raise click.ClickException(str(error)) from error
+    late = f", {publisher.late_rows} of them older than what was there" if publisher.late_rows else ""
+    click.echo(f"Loaded {publisher.rows} rows into {dataset}{late}.")
+
+
+def _read(file: Path) -> tuple[int | None, Iterator[pa.RecordBatch]]:
+    """The number of rows, where the file tells it, and the rows."""
+    try:
+        if file.suffix.lower() == ".parquet":
+            content = parquet.ParquetFile(file)
+            return content.metadata.num_rows, content.iter_batches(_LOAD_ROWS)
+        if file.suffix.lower() == ".csv":
+            return None, iter(csv.open_csv(file))
+    except (pa.ArrowException, OSError) as error:
+        raise click.ClickException(f"{file} can't be read: {error}") from error
+    raise click.ClickException(f"{file} is neither .parquet nor .csv.")

@@ -1,0 +1,81 @@
+"""What ``serve --demo`` adds: three users, and a market played by a process of its own through the front door."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+from flightsql_auth.credentials import PasswordHasher
+
+from flightsql_server.server import Server
+
+USERS = {"admin": ("admin",), "trader": ("reader",), "viewer": ("viewer",)}
+"""The demo's users, each with its name as password, and their roles."""
+
+VIEWER_ROLE = {"select": ["market_data"]}
+
+
+class Player:
+    """The process that plays the market. It ends when its standard input does, so never outlives the server."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    async def stop(self) -> None:
+        """Ends the process."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        try:
+            await asyncio.wait_for(self._process.wait(), 5)
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()
+
+
+def add_users(server: Server) -> None:
+    """Adds the demo's users where they are missing; their role for viewing is the demo's own."""
+    hasher = PasswordHasher()
+    for name, roles in USERS.items():
+        if server.users.get_user(name) is None:
+            server.users.add_user(name, hasher.hash(name), roles)
+
+
+async def start(server: Server, data_dir: Path) -> Player:
+    """Adds the users and starts the market."""
+    await asyncio.get_running_loop().run_in_executor(None, add_users, server)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "flightsql_server.demo",
+        f"grpc://127.0.0.1:{server.port}",
+        stdin=asyncio.subprocess.PIPE,
+    )
+    return Player(process)
+
+
+def welcome(host: str, port: int, http_port: int) -> str:
+    """Lines to paste into a client."""
+    return f"""
+A demo market ticks at grpc://{host}:{port}. Users: admin/admin, trader/trader, viewer/viewer. Stop it with Ctrl-C.
+
+In this shell:
+  FLIGHTSQL_PASSWORD=trader flightsql-server sql --url grpc://{host}:{port} -u trader "SELECT * FROM market_data LIMIT 5"
+
+Python, ADBC:
+  import adbc_driver_flightsql.dbapi as fs
+  con = fs.connect("grpc://{host}:{port}", db_kwargs={{"username": "trader", "password": "trader"}}, autocommit=True)
+  cur = con.cursor(); cur.execute("SELECT symbol, last_price FROM market_data LIMIT 5"); print(cur.fetch_arrow_table())
+
+Python, pyarrow:
+  import pyarrow.flight as fl
+  c = fl.connect("grpc://{host}:{port}"); o = fl.FlightCallOptions(headers=[c.authenticate_basic_token("trader", "trader")])
+  print(c.do_get(fl.Ticket(b"market_data"), o).read_all())
+
+JDBC and DBeaver (driver org.apache.arrow:flight-sql-jdbc-driver:18.3.0, Java option --add-opens=java.base/java.nio=ALL-UNNAMED):
+  jdbc:arrow-flight-sql://{host}:{port}/?useEncryption=false&user=trader&password=trader
+
+Metrics and health:
+  curl http://{host}:{http_port}/metrics
+  curl http://{host}:{http_port}/readyz
+"""

@@ -1,0 +1,194 @@
+"""``serve`` and ``check-config``: start a server, or say what it would start with."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+import psutil
+import uvloop
+from flightsql_auth.keys import KeyFileError
+from flightsql_auth.policies import PolicyError
+from flightsql_auth.store import StateStore
+
+from flightsql_server import config as settings
+from flightsql_server.cli import demo
+from flightsql_server.config import Config, ConfigError
+from flightsql_server.data_dir import DataDir, DataDirError
+from flightsql_server.errors import ServerError
+from flightsql_server.server import Server, StartError
+
+
+def _config_options(command: Callable[..., None]) -> Callable[..., None]:
+    for option in (
+        click.option("--data-dir", help="Folder for data, users and keys.  [default: ./flightsql-data]"),
+        click.option("--host", help="Address to listen on.  [default: 127.0.0.1]"),
+        click.option("--port", type=int, help="Port of the Flight service.  [default: 50052]"),
+        click.option("--http-port", type=int, help="Port for metrics and health.  [default: 9464]"),
+        click.option("--config", "file", type=click.Path(path_type=Path), help="TOML file with settings and roles."),
+    ):
+        command = option(command)
+    return command
+
+
+def _load(file: Path | None, given: dict[str, Any]) -> Config:
+    try:
+        return settings.load(file, command_line={f"server.{name}": value for name, value in given.items()})
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from error
+
+
+@click.command()
+@_config_options
+@click.option("--demo", "with_demo", is_flag=True, help="Start with demo users and a market that ticks.")
+@click.option("--insecure", is_flag=True, help="Allow an address other than loopback, although nothing is encrypted.")
+def serve(file: Path | None, with_demo: bool, insecure: bool, **given: Any) -> None:
+    """Run the server until it is told to stop."""
+    config = _load(file, given)
+    _check_host(config, with_demo, insecure)
+    _start_log(config)
+    if with_demo:
+        config = replace(config, roles={"viewer": demo.VIEWER_ROLE, **config.roles})
+    with ExitStack() as stack:
+        if with_demo and config.origins["server.data_dir"] == "default":
+            path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="flightsql-demo-")))
+        else:
+            path = config.data_dir
+        try:
+            _check_ports(config)
+            directory = DataDir(path, holder={"port": config.integer("server.port")})
+            server = Server(config, directory)
+        except (DataDirError, KeyFileError, PolicyError, StartError, ServerError) as error:
+            raise click.ClickException(str(error)) from error
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_run(server, path, with_demo))
+
+
+async def _run(server: Server, path: Path, with_demo: bool) -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    signals = 0
+
+    def on_signal() -> None:
+        nonlocal signals
+        signals += 1
+        stop.set()
+        if signals > 1:  # asked twice: what runs is cut off now
+            for task in set(server.running_calls()):
+                task.cancel()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    try:
+        await server.start()
+    except (StartError, ServerError) as error:
+        await server.stop(0)
+        raise click.ClickException(str(error)) from error
+    player = None
+    try:
+        host = server.config.text("server.host")
+        if with_demo:
+            player = await demo.start(server, path)
+            click.echo(demo.welcome(host, server.port, server.http_port))
+        else:
+            click.echo(
+                f"Serving Flight SQL on grpc://{host}:{server.port}, metrics on http://{host}:{server.http_port}"
+            )
+        sys.stdout.flush()
+        await stop.wait()
+    finally:
+        if player is not None:
+            await player.stop()
+        await server.stop()
+
+
+def _check_host(config: Config, with_demo: bool, insecure: bool) -> None:
+    host = config.text("server.host")
+    try:
+        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = False
+    if loopback:
+        return
+    if with_demo:
+        raise click.ClickException(
+            f"--demo has users with known passwords, so it listens on loopback only, not {host}."
+        )
+    if config.text("login.anonymous_role"):
+        raise click.ClickException(f"login.anonymous_role serves loopback only, not {host}.")
+    if not insecure:
+        raise click.ClickException(
+            f"{host} is not loopback, and passwords, tokens and data would cross the network unencrypted. "
+            "Put a TLS proxy before a loopback address, or say --insecure if this network is yours alone."
+        )
+
+
+def _check_ports(config: Config) -> None:
+    """Says who holds a port before anything is opened."""
+    host = config.text("server.host")
+    for name, option in (("server.port", "--port"), ("server.http_port", "--http-port")):
+        port = config.integer(name)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError as error:
+                raise StartError(
+                    f"Port {port} of {host} can't be taken: {_holder(port) or error.strerror}. Choose another by {option}."
+                ) from error
+
+
+def _holder(port: int) -> str:
+    try:
+        for connection in psutil.net_connections("tcp"):
+            if connection.laddr and connection.laddr.port == port and connection.status == psutil.CONN_LISTEN:
+                if connection.pid is None:
+                    return "another user's process listens there"
+                return f"{psutil.Process(connection.pid).name()} (process {connection.pid}) listens there"
+    except psutil.Error:
+        pass
+    return ""
+
+
+def _start_log(config: Config) -> None:
+    logging.basicConfig(
+        level=config.text("server.log_level").upper(),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+
+
+@click.command("check-config")
+@_config_options
+def check_config(file: Path | None, **given: Any) -> None:
+    """Print every setting with its value and where that came from; fail on an error."""
+    config = _load(file, given)
+    width = max(len(name) for name in config.values)
+    for name, value in config.values.items():
+        click.echo(f"{name:{width}}  {value!s:<24} {config.origins[name]}")
+    for name in config.roles:
+        click.echo(f"{'roles.' + name:{width}}  {'(table)':<24} {file}")
+    try:
+        from flightsql_auth.policies import Policies
+
+        Policies.from_toml(config.roles)
+    except PolicyError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def open_store(data_dir: Path) -> StateStore:
+    """The users of a data directory; also while a server runs on it."""
+    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return StateStore(data_dir / "state.sqlite")

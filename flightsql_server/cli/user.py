@@ -1,0 +1,100 @@
+"""``user``: who may log in. Works on the data directory, also while a server runs on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from flightsql_auth.credentials import PasswordHasher
+from flightsql_auth.store import StateStore, StateStoreError
+from rich.console import Console
+from rich.table import Table
+
+from flightsql_server.cli.serve import open_store
+
+_DATA_DIR = click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("flightsql-data"),
+    envvar="FLIGHTSQL_SERVER_DATA_DIR",
+    show_default="./flightsql-data",
+    help="Folder of the server's data.",
+)
+
+
+def _store(data_dir: Path) -> StateStore:
+    try:
+        return open_store(data_dir)
+    except (OSError, StateStoreError) as error:
+        raise click.ClickException(f"The users of {data_dir} can't be read: {error}") from error
+
+
+@click.group()
+def user() -> None:
+    """Add, list and disable users; a running server takes notice within a second."""
+
+
+@user.command()
+@click.argument("name")
+@click.option("--role", "roles", multiple=True, default=("reader",), show_default=True, help="May be repeated.")
+@click.option("--password-file", type=click.Path(path_type=Path, exists=True), help="File that holds the password.")
+@_DATA_DIR
+def add(name: str, roles: tuple[str, ...], password_file: Path | None, data_dir: Path) -> None:
+    """Add a user; asks for the password, or reads it from a file."""
+    if password_file is not None:
+        password = password_file.read_text(encoding="utf-8").rstrip("\r\n")
+    else:
+        password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
+    if not password:
+        raise click.ClickException("The password is empty.")
+    store = _store(data_dir)
+    try:
+        store.add_user(name, PasswordHasher().hash(password), roles)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    finally:
+        store.close()
+    click.echo(f"Added {name} with the roles {', '.join(roles)}.")
+
+
+@user.command("list")
+@_DATA_DIR
+def list_(data_dir: Path) -> None:
+    """List the users, their roles and whether they may log in."""
+    store = _store(data_dir)
+    try:
+        users = store.list_users()
+    finally:
+        store.close()
+    table = Table("user", "roles", "state")
+    for found in users:
+        table.add_row(found.name, ", ".join(found.roles), "disabled" if found.disabled else "active")
+    Console().print(table)
+
+
+def _set_disabled(name: str, data_dir: Path, disabled: bool) -> None:
+    store = _store(data_dir)
+    try:
+        store.set_disabled(name, disabled)
+    except (KeyError, ValueError) as error:
+        raise click.ClickException(f"There is no user {name}.") from error
+    finally:
+        store.close()
+
+
+@user.command()
+@click.argument("name")
+@_DATA_DIR
+def disable(name: str, data_dir: Path) -> None:
+    """End a user's sessions and refuse new ones."""
+    _set_disabled(name, data_dir, True)
+    click.echo(f"Disabled {name}.")
+
+
+@user.command()
+@click.argument("name")
+@_DATA_DIR
+def enable(name: str, data_dir: Path) -> None:
+    """Let a disabled user log in again."""
+    _set_disabled(name, data_dir, False)
+    click.echo(f"Enabled {name}.")

@@ -1,0 +1,195 @@
+"""The settings: one table, and where each value came from.
+
+Sources, weakest first: the default below, the TOML file (``[section] key = value``), the environment
+(``FLIGHTSQL_<SECTION>_<KEY>``), the command line. ``ARROW_FLIGHT_PORT`` is an older name for ``FLIGHTSQL_SERVER_PORT``
+and yields to it. Secrets are never settings: they live in files of the data directory.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+Value = str | int | float | bool
+
+
+class ConfigError(Exception):
+    """A setting that can't be used; the text names the setting, its source and what would be right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One line of the table. The type of ``default`` is the type of the setting; ``minimum`` bounds a number."""
+
+    section: str
+    key: str
+    default: Value
+    meaning: str
+    minimum: float | None = None
+    choices: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return f"{self.section}.{self.key}"
+
+    @property
+    def environment(self) -> str:
+        return f"FLIGHTSQL_{self.section}_{self.key}".upper()
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting("server", "host", "127.0.0.1", "Address that both ports listen on; others than loopback need --insecure."),
+    Setting("server", "port", 50052, "Port of the Flight service; 0 takes any free one.", 0),
+    Setting("server", "http_port", 9464, "Port for metrics, health and public keys; 0 takes any free one.", 0),
+    Setting("server", "data_dir", "flightsql-data", "Folder for data, users and keys."),
+    Setting("server", "worker_threads", 8, "Threads for engine work and encoding.", 1),
+    Setting("server", "drain_seconds", 10.0, "How long running calls may go on after a stop was asked for.", 0),
+    Setting("server", "message_bytes", 64 * 1024 * 1024, "Largest message taken from a client.", 1024),
+    Setting("server", "metadata_bytes", 64 * 1024, "Largest set of call headers taken from a client.", 1024),
+    Setting("server", "log_level", "info", "How much is logged.", choices=("debug", "info", "warning", "error")),
+    Setting("login", "issuer", "flightsql-server", "The iss claim of tokens made here."),
+    Setting("login", "audience", "flightsql-server", "The aud claim of tokens made here."),
+    Setting("login", "session_seconds", 43_200, "Longest life of a session, whatever it does.", 1),
+    Setting("login", "idle_seconds", 7_200, "A session that asks nothing for so long ends.", 1),
+    Setting("login", "sessions_per_user", 64, "At the cap the longest-idle session without a running call ends.", 1),
+    Setting("login", "parallel_hashes", 2, "Password checks at one time.", 1),
+    Setting("login", "basic_cache_seconds", 60, "How long a checked Basic credential is believed.", 0),
+    Setting("login", "anonymous_role", "", "Role of callers without credentials; empty refuses them. Loopback only."),
+    Setting("sql", "dialect", "duckdb", "Dialect of statements when neither call, session nor user names one."),
+    Setting("sql", "statement_bytes", 262_144, "Longest statement.", 1),
+    Setting("sql", "statement_tokens", 20_000, "Most tokens in a statement.", 1),
+    Setting("sql", "statement_depth", 200, "Deepest nesting of a statement.", 1),
+    Setting("sql", "prepared_per_session", 256, "Most open prepared statements of one session.", 1),
+    Setting("sql", "ticket_seconds", 300, "How long a ticket of a query can be redeemed.", 1),
+    Setting("query", "concurrent", 64, "Statements that run or stream at one time.", 1),
+    Setting("query", "queue", 256, "Statements that may wait for their turn.", 0),
+    Setting("query", "queue_seconds", 30.0, "How long a statement may wait for its turn.", 0),
+    Setting("query", "seconds", 600.0, "Longest life of a statement, from its start to its last row sent.", 0.001),
+    Setting("query", "result_rows", 0, "Most rows of a result; 0: no limit.", 0),
+    Setting("query", "result_bytes", 0, "Most bytes of a result, as sent; 0: no limit.", 0),
+    Setting("cache", "plans", 2_000, "Statements whose plan and schema are kept.", 0),
+    Setting("cache", "result_bytes", 64 * 1024 * 1024, "Memory for encoded small results; 0 keeps none.", 0),
+    Setting("cache", "result_entry_bytes", 256 * 1024, "Largest result that is kept.", 0),
+    Setting("engine", "threads", 0, "Threads of the engine; 0: one for each core.", 0),
+    Setting("engine", "memory_limit", "", "Memory of the engine, such as 4GB; empty: the engine's own default."),
+    Setting("engine", "temp_bytes", 16 * 1024**3, "Disk the engine may spill to.", 0),
+    Setting("ingest", "queue_batches", 1_000, "Record batches that may wait for the writer.", 1),
+    Setting("ingest", "group_rows", 1_000_000, "Most rows of one commit of the writer.", 1),
+)
+
+_BY_NAME = {setting.name: setting for setting in SETTINGS}
+_OLD_ENVIRONMENT = {"server.port": "ARROW_FLIGHT_PORT"}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Every setting with its value and origin, and the ``[roles.<name>]`` tables as they were read."""
+
+    values: Mapping[str, Value]
+    origins: Mapping[str, str]
+    roles: Mapping[str, Any] = field(default_factory=dict)
+
+    def text(self, name: str) -> str:
+        """The value of a text setting."""
+        return str(self.values[name])
+
+    def integer(self, name: str) -> int:
+        """The value of a whole-number setting."""
+        return int(self.values[name])
+
+    def number(self, name: str) -> float:
+        """The value of a number setting."""
+        return float(self.values[name])
+
+    @property
+    def data_dir(self) -> Path:
+        return Path(self.text("server.data_dir"))
+
+
+def load(
+    file: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    command_line: Mapping[str, Value | None] | None = None,
+) -> Config:
+    """The resolved table; ConfigError for an unknown name, a wrong type or a value out of bounds.
+
+    ``environment`` is the process's own when None. Command-line values that are None count as not given.
+    """
+    environment = os.environ if environment is None else environment
+    values: dict[str, Value] = {setting.name: setting.default for setting in SETTINGS}
+    origins = dict.fromkeys(values, "default")
+    roles: Mapping[str, Any] = {}
+    if file is not None:
+        document = _read(file)
+        roles = document.pop("roles", {})
+        if not isinstance(roles, dict):
+            raise ConfigError(f"{file}: roles must be tables such as [roles.desk].")
+        for name, value in _flat(document, file).items():
+            values[name], origins[name] = _checked(_BY_NAME[name], value, str(file)), str(file)
+    for setting in SETTINGS:
+        for variable in (_OLD_ENVIRONMENT.get(setting.name), setting.environment):
+            if variable and variable in environment:
+                values[setting.name] = _from_text(setting, environment[variable], variable)
+                origins[setting.name] = variable
+    for name, given in (command_line or {}).items():
+        if given is not None:
+            values[name], origins[name] = _checked(_BY_NAME[name], given, "command line"), "command line"
+    return Config(values, origins, roles)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{file} can't be read: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} is not a TOML file: {error}.") from error
+
+
+def _flat(document: Mapping[str, Any], file: Path) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for section, table in document.items():
+        if not isinstance(table, dict):
+            raise ConfigError(f"{file}: {section} must be a table such as [server].")
+        for key, value in table.items():
+            name = f"{section}.{key}"
+            if name not in _BY_NAME:
+                raise ConfigError(f"{file}: there is no setting {name}. `flightsql-server check-config` lists them.")
+            flat[name] = value
+    return flat
+
+
+def _from_text(setting: Setting, text: str, source: str) -> Value:
+    kind = type(setting.default)
+    try:
+        if kind is bool:
+            return {"true": True, "1": True, "false": False, "0": False}[text.strip().lower()]
+        return _checked(setting, kind(text), source)
+    except (KeyError, ValueError) as error:
+        raise ConfigError(f"{source}: {setting.name} must be {_wanted(setting)}.") from error
+
+
+def _checked(setting: Setting, value: Any, source: str) -> Value:
+    kind = type(setting.default)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    wrong = not isinstance(value, kind) or (kind is not bool and isinstance(value, bool))
+    if not wrong and setting.minimum is not None:
+        wrong = not value >= setting.minimum
+    if not wrong and setting.choices:
+        wrong = value not in setting.choices
+    if wrong:
+        raise ConfigError(f"{source}: {setting.name} must be {_wanted(setting)}.")
+    checked: Value = value
+    return checked
+
+
+def _wanted(setting: Setting) -> str:
+    if setting.choices:
+        return "one of " + ", ".join(setting.choices)
+    words = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}[type(setting.default)]
+    return words if setting.minimum is None else f"{words}, at least {setting.minimum:g}"

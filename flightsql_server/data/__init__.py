@@ -1,0 +1,1 @@
+"""The desk's datasets: what they are, the one writer that changes them, and how a batch is made to fit."""

@@ -1,0 +1,146 @@
+"""The datasets: schema, key, order column. Tables, metadata, Flight endpoints and ingest all derive from here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import pyarrow as pa
+
+from flightsql_server.model import MAIN_SCHEMA, Catalog, Column, Table
+
+TIMESTAMP = pa.timestamp("us", tz="UTC")
+QUANTITY = pa.decimal128(18, 4)
+PRICE = pa.decimal128(18, 6)
+MONEY = pa.decimal128(18, 2)
+
+HISTORY_COLUMNS = (
+    Column("_seq", pa.int64(), False, "Number of the update in this dataset, without gaps."),
+    Column("_received_at", TIMESTAMP, False, "When the server committed the update."),
+    Column("_change", pa.string(), False, "upsert or delete."),
+)
+
+_ENGINE_TYPES = {
+    pa.string(): "VARCHAR",
+    pa.float64(): "DOUBLE",
+    pa.int64(): "BIGINT",
+    pa.int32(): "INTEGER",
+    pa.bool_(): "BOOLEAN",
+    pa.date32(): "DATE",
+    TIMESTAMP: "TIMESTAMP WITH TIME ZONE",
+}
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One live dataset: the latest row of each key under its name, every update under ``<name>_history``.
+
+    ``order_column`` tells which of two rows of a key is newer; an older row enters history only.
+    """
+
+    name: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    order_column: str
+    comment: str = ""
+
+    @property
+    def history_name(self) -> str:
+        return f"{self.name}_history"
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """The Arrow schema of an update and of the latest rows: names, order, nullability."""
+        return pa.schema([pa.field(c.name, c.type, c.nullable) for c in self.columns])
+
+    @cached_property
+    def tables(self) -> tuple[Table, Table]:
+        """The latest and the history table, as the catalog shows them."""
+        latest = Table(MAIN_SCHEMA, self.name, self.columns, key=self.key, dataset=self.name, comment=self.comment)
+        history = Table(
+            MAIN_SCHEMA,
+            self.history_name,
+            (*self.columns, *HISTORY_COLUMNS),
+            key=("_seq",),
+            dataset=self.name,
+            comment=f"Every update of {self.name}, in the order of its commits.",
+        )
+        return latest, history
+
+
+def engine_type(type_: pa.DataType) -> str:
+    """The SQL type that stores an Arrow type without loss."""
+    if pa.types.is_decimal128(type_):
+        return f"DECIMAL({type_.precision},{type_.scale})"
+    return _ENGINE_TYPES[type_]
+
+
+def _text(name: str, comment: str) -> Column:
+    return Column(name, pa.string(), False, comment)
+
+
+MARKET_DATA = Dataset(
+    "market_data",
+    (
+        _text("symbol", "Instrument."),
+        Column("bid_price", pa.float64(), True, "Best bid; null when there is none."),
+        Column("ask_price", pa.float64(), True, "Best ask; null when there is none."),
+        Column("last_price", pa.float64(), True, "Price of the last trade."),
+        Column("volume", pa.int64(), True, "Traded since the session day began."),
+        Column("timestamp", TIMESTAMP, False, "When the market said so, UTC."),
+    ),
+    ("symbol",),
+    "timestamp",
+    "The latest quote of each symbol.",
+)
+
+POSITIONS = Dataset(
+    "positions",
+    (
+        _text("account", "Account that holds the position."),
+        _text("symbol", "Instrument."),
+        _text("strategy", "Strategy that the position belongs to."),
+        Column("quantity", QUANTITY, False, "Signed; negative is short."),
+        Column("average_price", PRICE, False, "Average entry price, in the currency."),
+        Column("realized_pnl", MONEY, False, "Realised profit and loss, in the currency."),
+        _text("currency", "ISO 4217 code."),
+        Column("updated_at", TIMESTAMP, False, "When the position changed, UTC."),
+    ),
+    ("account", "symbol"),
+    "updated_at",
+    "The position of each account in each symbol.",
+)
+
+ORDERS = Dataset(
+    "orders",
+    (
+        _text("order_id", "The venue's or gateway's id."),
+        _text("client_order_id", "The client's own id."),
+        _text("account", "Account that the order is for."),
+        _text("symbol", "Instrument."),
+        _text("strategy", "Strategy that sent the order."),
+        _text("side", "buy or sell."),
+        _text("order_type", "market, limit, stop or stop_limit."),
+        _text("time_in_force", "day, gtc, ioc or fok."),
+        Column("quantity", QUANTITY, False, "Ordered."),
+        Column("limit_price", PRICE, True, "In the currency; null for market orders."),
+        Column("stop_price", PRICE, True, "In the currency; null without a stop."),
+        Column("filled_quantity", QUANTITY, False, "Executed so far."),
+        Column("average_fill_price", PRICE, True, "Of what was executed; null before the first fill."),
+        _text("currency", "ISO 4217 code."),
+        _text("status", "new, partially_filled, filled, cancelled or rejected."),
+        Column("created_at", TIMESTAMP, False, "When the order was made, UTC."),
+        Column("updated_at", TIMESTAMP, False, "When the order last changed, UTC."),
+    ),
+    ("order_id",),
+    "updated_at",
+    "The latest state of each order.",
+)
+
+DATASETS: dict[str, Dataset] = {dataset.name: dataset for dataset in (MARKET_DATA, POSITIONS, ORDERS)}
+
+
+def catalog_of(datasets: dict[str, Dataset], version: int = 1) -> Catalog:
+    """The catalog that holds the tables of these datasets."""
+    tables = [table for dataset in datasets.values() for table in dataset.tables]
+    return Catalog({table.table_name: table for table in tables}, version)

@@ -1,0 +1,60 @@
+"""The data directory: made with modes that keep others out, marked with a version, held by one server at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from pathlib import Path
+
+VERSION = 1
+
+
+class DataDirError(Exception):
+    """The directory can't be used; the text says why and what to do."""
+
+
+class DataDir:
+    """The directory while a server holds it. ``close`` lets it go."""
+
+    def __init__(self, path: Path, *, holder: dict[str, object]) -> None:
+        """Makes the directory where it is missing and takes it; DataDirError when another server has it."""
+        self.path = path
+        try:
+            path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise DataDirError(f"The data directory {path} can't be used: {error.strerror}.") from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise DataDirError(f"The data directory {path} is in use by {self._holder()}.") from error
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, json.dumps({"pid": os.getpid(), **holder}).encode(), 0)
+        self._check_version()
+
+    def _holder(self) -> str:
+        try:
+            known = json.loads(os.pread(self._lock, 4096, 0))
+            return f"process {known['pid']} (port {known['port']})"
+        except (ValueError, KeyError):
+            return "another process"
+        finally:
+            os.close(self._lock)
+
+    def _check_version(self) -> None:
+        file = self.path / "VERSION"
+        if not file.exists():
+            file.write_text(f"{VERSION}\n", encoding="ascii")
+            return
+        found = file.read_text(encoding="ascii", errors="replace").strip()
+        if found != str(VERSION):
+            self.close()
+            raise DataDirError(
+                f"The data directory {self.path} has version {found[:20]!r}; this server reads version {VERSION}. "
+                "Use the server that wrote it, or another directory."
+            )
+
+    def close(self) -> None:
+        """Lets the directory go."""
+        os.close(self._lock)

@@ -1,0 +1,1 @@
+"""The demo: a seeded market of 500 symbols and the desk that trades it, played through the front door."""

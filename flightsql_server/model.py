@@ -1,0 +1,184 @@
+"""The nouns that rooms hand each other: what exists (Catalog), who asks (Call), what will run (Plan), what runs it (Engine).
+
+Everything here is frozen and knows nothing of wire, SQL text or engines, so every room may import it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import NamedTuple, Protocol
+
+import pyarrow as pa
+from flightsql_auth.principals import Principal
+
+CATALOG = "desk"
+MAIN_SCHEMA = "main"
+INFORMATION_SCHEMA = "information_schema"
+LIVE_TABLE = "BASE TABLE"
+VIEW = "VIEW"
+
+
+class TableName(NamedTuple):
+    """Schema and name of a table inside the catalog; the form in which rooms pass table names on."""
+
+    schema: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column as Arrow sees it; ``comment`` is what metadata calls say of it (unit, meaning)."""
+
+    name: str
+    type: pa.DataType
+    nullable: bool = True
+    comment: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table or view that SQL can name.
+
+    ``key`` is the primary key (empty: none). ``dataset`` is the dataset it shows, or None. Tables of datasets are
+    versioned: the writer counts their commits, which lets results be cached.
+    """
+
+    schema: str
+    name: str
+    columns: tuple[Column, ...]
+    kind: str = LIVE_TABLE
+    key: tuple[str, ...] = ()
+    dataset: str | None = None
+    comment: str = ""
+
+    @property
+    def table_name(self) -> TableName:
+        return TableName(self.schema, self.name)
+
+    @cached_property
+    def arrow_schema(self) -> pa.Schema:
+        """The Arrow schema of the rows, names and nullability as declared."""
+        return pa.schema([pa.field(c.name, c.type, c.nullable) for c in self.columns])
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """Every table that exists, whoever may see it; a new one with a higher ``version`` replaces it on change."""
+
+    tables: Mapping[TableName, Table]
+    version: int = 1
+    name: str = CATALOG
+
+    @cached_property
+    def schemas(self) -> tuple[str, ...]:
+        """The schemas that hold tables, and ``main``, sorted."""
+        return tuple(sorted({name.schema for name in self.tables} | {MAIN_SCHEMA}))
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOptions:
+    """What a session has chosen; empty text means: not chosen, ask the next source."""
+
+    schema: str = ""
+    dialect: str = ""
+    time_zone: str = "UTC"
+    wire_profile: str = ""
+
+    def with_(self, **changes: str) -> SessionOptions:
+        """The same options with some replaced."""
+        return replace(self, **changes)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Who asks, and how: one RPC after login.
+
+    ``session_key`` names the session whose options hold (a session of ours, or one per credential and peer).
+    ``compression`` is ``lz4``, ``zstd`` or None. ``peer`` is gRPC's name of the other end.
+    """
+
+    principal: Principal
+    session_key: str
+    options: SessionOptions
+    dialect: str
+    wire_profile: str
+    compression: str | None = None
+    peer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the planner made of a text.
+
+    ``sql``: the statement in the engine's dialect, the only text an engine ever sees. ``tables``: the catalog's
+    tables that it reads. ``volatile``: the answer may differ between two runs on the same data (random(), now()).
+    ``set_schema``: the statement is ``USE``; running it sets the session's schema to this and yields no rows.
+    """
+
+    sql: str
+    tables: tuple[TableName, ...] = ()
+    volatile: bool = False
+    set_schema: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What an engine can do; SqlInfo and the planner ask here instead of asking which engine it is."""
+
+    name: str
+    dialect: str
+    version: str
+    transactions: bool = False
+    savepoints: bool = False
+    interrupt: bool = True
+    keywords: tuple[str, ...] = ()
+    functions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+class ResultStream(Protocol):
+    """One statement, started by the first ``read``. One thread at a time reads; ``cancel`` may come from any thread.
+
+    Whoever opened it closes it. ``read`` gives the next batch, None at the end, and raises the error family. A
+    ``cancel`` can miss a statement that is just starting: repeat it until the ``read`` returns.
+    """
+
+    def read(self) -> pa.RecordBatch | None: ...
+    def cancel(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class Transaction(Protocol):
+    """One write transaction of the writer: both methods run in it; leaving it commits, an exception rolls back."""
+
+    def execute(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[object, ...]]: ...
+    def execute_with(self, rows: pa.Table, sql: str) -> list[tuple[object, ...]]:
+        """Runs ``sql``, in which the relation ``incoming`` holds ``rows``."""
+        ...
+
+
+class Engine(Protocol):
+    """What answers SQL. Every method blocks: call it from the thread pool. All raise the error family."""
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+    def describe(self, sql: str, options: SessionOptions) -> pa.Schema:
+        """The schema of the statement's rows, without running it."""
+        ...
+
+    def tables_of(self, sql: str) -> frozenset[TableName]:
+        """The base tables that the engine itself says the statement reads: a check on the planner's own list."""
+        ...
+
+    def open(self, sql: str, options: SessionOptions, batch_rows: int) -> ResultStream: ...
+    def transaction(self) -> AbstractContextManager[Transaction]: ...
+    def ping(self) -> None: ...
+    def close(self) -> None: ...
+
+
+BatchIterator = Iterator[pa.RecordBatch]

@@ -1,0 +1,119 @@
+"""Which table each name means: a CTE in scope, a table function, or a table of the catalog that the caller may see."""
+
+from __future__ import annotations
+
+from sqlglot import exp
+
+from flightsql_server.errors import UnsupportedFeature
+from flightsql_server.model import INFORMATION_SCHEMA
+from flightsql_server.planner import functions, introspection
+from flightsql_server.planner.names import fold, shown
+from flightsql_server.planner.request import BoundTable, Draft
+from flightsql_server.planner.visibility import find_table
+
+_TABLE_FUNCTION_NODES = (exp.GenerateSeries, exp.ExplodingGenerateSeries, exp.Unnest, exp.Explode)
+_TABLE_PARTS = frozenset({"this", "db", "catalog", "alias", "joins", "laterals", "sample", "ordinality"})
+
+Names = frozenset[str]
+
+
+def bind(draft: Draft) -> None:
+    """Rule: every table is a CTE, a table function or a catalog table granted to the caller; those are collected.
+
+    Names of catalog tables are written out in full, so that the engine's search path can't choose another one.
+    """
+    stack: list[tuple[exp.Expr, Names]] = [(draft.root, frozenset())]
+    while stack:
+        node, ctes = stack.pop()
+        with_ = node.args.get("with_")
+        if isinstance(with_, exp.With):
+            ctes = _enter_with(with_, ctes, stack)
+        if isinstance(node, exp.Table):
+            replaced = _bind_table(draft, node, ctes)
+            if replaced is not None:
+                stack.extend((child, ctes) for child in _outer_parts(replaced))
+                continue
+        for child in node.iter_expressions():
+            if child is not with_:
+                stack.append((child, ctes))
+
+
+def _enter_with(with_: exp.With, ctes: Names, stack: list[tuple[exp.Expr, Names]]) -> Names:
+    """Pushes the bodies of the CTEs with what each may see; returns what the query after them sees.
+
+    As in DuckDB: a CTE sees those before it, not itself. After WITH RECURSIVE, the right arm of a body that is a UNION
+    sees itself as well; anywhere else its own name means what it means outside.
+    """
+    for cte in with_.expressions:
+        name = fold(cte.alias)
+        inner = ctes
+        body = cte.this
+        inside = body.args.get("with_")
+        if with_.args.get("recursive") and isinstance(body, exp.Union):
+            if isinstance(inside, exp.With):
+                inner = _enter_with(inside, inner, stack)
+            arm = body.args.get("expression")
+            for child in body.iter_expressions():
+                if child is not inside:
+                    stack.append((child, inner | {name} if child is arm else inner))
+        else:
+            stack.append((body, inner))
+        for part in cte.iter_expressions():
+            if part is not body and not isinstance(part, exp.TableAlias):
+                stack.append((part, ctes))
+        ctes = ctes | {name}
+    return ctes
+
+
+def _bind_table(draft: Draft, node: exp.Table, ctes: Names) -> exp.Expr | None:
+    """Binds one mention of a table; returns the node that has taken its place, if another has."""
+    for part, value in node.args.items():
+        if value and part not in _TABLE_PARTS:
+            raise UnsupportedFeature(f"{part.upper()} on a table is not accepted.", hint="Write the query without it.")
+    this = node.args.get("this")
+    if not isinstance(this, exp.Identifier):
+        _check_table_function(node, this)
+        return None
+    name, schema, catalog = node.name, node.db, node.catalog
+    if not schema and not catalog and fold(name) in ctes:
+        return None
+    if fold(schema) == INFORMATION_SCHEMA and fold(catalog) in ("", fold(draft.request.catalog.name)):
+        return introspection.expose(draft, node, fold(name))
+    table = find_table(draft.request, name, schema, catalog)
+    draft.tables.append(BoundTable(node, table))
+    return None
+
+
+def write_names(draft: Draft) -> None:
+    """Rule: each bound table is named in full, quoted."""
+    catalog = draft.request.catalog.name
+    for bound in draft.tables:
+        table = bound.table
+        bound.node.set("this", exp.to_identifier(table.name, quoted=True))
+        bound.node.set("db", exp.to_identifier(table.schema, quoted=True))
+        bound.node.set("catalog", exp.to_identifier(catalog, quoted=True))
+
+
+def _check_table_function(node: exp.Table, this: object) -> None:
+    if isinstance(this, exp.Anonymous):
+        name = fold(this.name)
+        if name in functions.TABLE_FUNCTIONS and not node.db and not node.catalog:
+            return
+        raise UnsupportedFeature(
+            f"The table function {shown(this.name, 60)} is not accepted.",
+            hint=f"Accepted in FROM: {', '.join(sorted(functions.TABLE_FUNCTIONS))}.",
+        )
+    if isinstance(this, _TABLE_FUNCTION_NODES) and not node.db and not node.catalog:
+        return
+    raise UnsupportedFeature(
+        "This can't stand in FROM.", hint=f"Accepted there: {', '.join(sorted(functions.TABLE_FUNCTIONS))}."
+    )
+
+
+def _outer_parts(node: exp.Expr) -> list[exp.Expr]:
+    """What a replaced table carried along and what is still the user's: joins, laterals, sample."""
+    parts: list[exp.Expr] = []
+    for key in ("joins", "laterals", "sample"):
+        value = node.args.get(key)
+        parts += value if isinstance(value, list) else [value] if isinstance(value, exp.Expr) else []
+    return parts

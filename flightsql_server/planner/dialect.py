@@ -1,0 +1,191 @@
+"""From the writer's dialect to a tree, and from the tree to the engine's dialect."""
+
+from __future__ import annotations
+
+import logging
+import re
+
+from sqlglot import exp
+from sqlglot.dialects import Dialect, Dialects
+from sqlglot.errors import ErrorLevel, ParseError, SqlglotError, TokenError, UnsupportedError
+from sqlglot.tokenizer_core import Token, TokenType
+
+from flightsql_server.errors import InvalidParameter, SqlSyntaxError, UnsupportedFeature
+from flightsql_server.planner.functions import NATIVE
+from flightsql_server.planner.names import did_you_mean, shown
+from flightsql_server.planner.request import Draft
+
+# The parser warns in the log with pieces of the user's text; what it warns of is refused here by name.
+logging.getLogger("sqlglot").setLevel(logging.CRITICAL)
+
+# Marks a function name that the parser must take as it is. A noncharacter: text that holds it is refused before.
+MARK = "\ufdd0"
+
+_OVERRIDE = re.compile(r"\s*--[ \t]*dialect[ \t]*[:=][ \t]*([A-Za-z0-9_]+)[ \t]*(?:\r?\n|$)", re.IGNORECASE)
+_EXPECTING = re.compile(r"Expecting [A-Za-z0-9_ (),.\[\]]{1,20}$")
+_INTERVAL_UNIT = re.compile(
+    r"(?:year|quarter|month|week|day|hour|minute|second|millisecond|microsecond|decade|centur(?:y|ie)|millenni(?:um|a))s?$",
+    re.IGNORECASE,
+)
+_NOT_OURS = {"", "dax", "prql", "solr", "tableau"}
+_DIALECTS: dict[str, Dialect] = {
+    name: Dialect.get_or_raise(name) for name in sorted(d.value for d in Dialects) if name not in _NOT_OURS
+}
+
+
+def dialects() -> tuple[str, ...]:
+    """Every input dialect this server takes, sorted."""
+    return tuple(_DIALECTS)
+
+
+def choose(draft: Draft) -> None:
+    """Rule: the dialect is the one that the first line names, else the request's; an unknown one is refused."""
+    override = _OVERRIDE.match(draft.text)
+    name = (override.group(1) if override else draft.request.dialect).lower()
+    if name not in _DIALECTS:
+        raise InvalidParameter(
+            f'There is no SQL dialect "{shown(name)}".',
+            hint=did_you_mean(name, _DIALECTS) or f"Choose one of: {', '.join(_DIALECTS)}.",
+        )
+    draft.dialect = name
+
+
+def tokenize(draft: Draft) -> None:
+    """Rule: split the text into tokens; what can't be split (an open quote) is a syntax error."""
+    try:
+        draft.tokens = _DIALECTS[draft.dialect].tokenize(draft.text)
+    except TokenError:
+        raise SqlSyntaxError(
+            f"The text does not read as {draft.dialect}: a quote, comment or name is not closed.",
+            hint="Check the quotes, or name another dialect in a first line like: -- dialect: postgres",
+        ) from None
+
+
+def parse(draft: Draft) -> None:
+    """Rule: one statement's tokens become one tree; a syntax error says where, in the user's text."""
+    dialect = _DIALECTS[draft.dialect]
+    tokens = _keep_native(draft.tokens) if draft.native and draft.dialect == "duckdb" else draft.tokens
+    try:
+        trees = dialect.parser(error_level=ErrorLevel.IMMEDIATE).parse(tokens, draft.text)
+    except ParseError as error:
+        raise _syntax_error(draft, error) from None
+    except RecursionError:
+        raise
+    except Exception:  # The parser trips over some wrong texts; whatever it was, the text is not one we can read.
+        raise SqlSyntaxError(
+            f"The statement can't be read as {draft.dialect}.", hint="Check its syntax, or simplify it."
+        ) from None
+    if len(trees) != 1 or trees[0] is None:
+        raise SqlSyntaxError("The text is not one statement.", hint="Send one statement per call.")
+    draft.tree = trees[0]
+
+
+def generate(draft: Draft) -> None:
+    """Rule: write the tree in the engine's dialect; what has no equal there is refused by name."""
+    dialect = _DIALECTS[draft.request.backend_dialect]
+    options = {
+        "comments": False,
+        "normalize_functions": False if draft.native else None,
+        "unsupported_level": ErrorLevel.RAISE,
+    }
+    try:
+        draft.sql = dialect.generator(**options).generate(draft.root, copy=False)
+    except UnsupportedError as error:
+        reason = shown(str(error).split("\n")[0], 120)
+        raise UnsupportedFeature(
+            f"The statement can't be translated from {draft.dialect}: {reason}.".replace("..", "."),
+            hint="Write this part another way.",
+        ) from None
+    except RecursionError:
+        raise
+    except (SqlglotError, ValueError, TypeError, AttributeError, KeyError, IndexError, AssertionError):
+        # The generator trips over odd trees (a missing argument, say); such a statement has no translation.
+        raise UnsupportedFeature(
+            f"The statement can't be translated from {draft.dialect}.", hint="Write it another way."
+        ) from None
+
+
+def written_tokens(draft: Draft) -> list[Token]:
+    """The generated text, split as the engine's dialect splits it."""
+    return _DIALECTS[draft.request.backend_dialect].tokenize(draft.sql)
+
+
+def _keep_native(tokens: list[Token]) -> list[Token]:
+    """Tokens in which plain function names are marked, so that the parser builds them without rewriting them.
+
+    Text and engine speak the same dialect here, so a rewritten function (LIST to ARRAY_AGG, RANGE(3) to RANGE(0, 3))
+    could only change the result's column names, or worse, its meaning. Intervals are kept in the form they have for
+    the same reason: ``INTERVAL 1 DAY`` and ``INTERVAL '1 day'`` name their columns differently.
+    """
+    kept: list[Token] = []
+    count = len(tokens)
+    at = 0
+    while at < count:
+        token = tokens[at]
+        follower = tokens[at + 1] if at + 1 < count else None
+        if follower is not None and follower.token_type == TokenType.L_PAREN:
+            if token.token_type != TokenType.STRING and token.text.lower() in NATIVE:
+                token = _like(token, TokenType.VAR, token.text + MARK)
+        elif follower is not None and token.token_type == TokenType.INTERVAL:
+            after = tokens[at + 2] if at + 2 < count else None
+            unit = after is not None and _INTERVAL_UNIT.match(after.text) is not None
+            if follower.token_type == TokenType.NUMBER and unit:
+                kept += [
+                    token,
+                    _like(follower, TokenType.L_PAREN, "("),
+                    follower,
+                    _like(follower, TokenType.R_PAREN, ")"),
+                ]
+                at += 2
+                continue
+            if follower.token_type == TokenType.STRING and not unit:
+                kept += [follower, _like(token, TokenType.DCOLON, "::"), token]
+                at += 2
+                continue
+        kept.append(token)
+        at += 1
+    return kept
+
+
+def keep_native_node(draft: Draft, node: exp.Expr) -> None:
+    """Puts what the parser has changed of one node back into the form that the user wrote, for native statements."""
+    if isinstance(node, exp.Identifier):
+        if MARK in node.this:
+            node.set("this", node.this.replace(MARK, ""))
+    elif isinstance(node, exp.DataType):
+        # The parser reads VARCHAR and TEXT as one type, but the engine names result columns by the word.
+        if node.this == exp.DType.TEXT and not node.expressions and "varchar" in draft.text.lower():
+            node.set("this", exp.DType.USERDEFINED)
+            node.set("kind", "VARCHAR")
+    elif isinstance(node, exp.Not):
+        inner = node.this
+        if isinstance(inner, exp.Is) and isinstance(inner.expression, exp.Null):
+            inner.set("expression", exp.Not(this=inner.expression))
+            node.replace(inner)
+
+
+def _like(token: Token, kind: TokenType, text: str) -> Token:
+    return Token(kind, text, token.line, token.col, token.start, token.end, [])
+
+
+def _syntax_error(draft: Draft, error: ParseError) -> SqlSyntaxError:
+    details = error.errors[0] if error.errors else {}
+    word = str(details.get("highlight") or "").replace(MARK, "")
+    line = int(details.get("line") or 1)
+    column = max(1, int(details.get("col") or 1) - max(len(word), 1) + 1)
+    expecting = _EXPECTING.match(str(details.get("description") or ""))
+    near = f', near "{shown(word, 40)}"' if word else ", at the end of the text"
+    what = f" {expecting.group(0)}." if expecting else ""
+    return SqlSyntaxError(
+        f"Syntax error at line {line}, column {column}{near}.{what}{excerpt(draft.text, line, column)}",
+    )
+
+
+def excerpt(text: str, line: int, column: int) -> str:
+    """The line of the user's text with a caret under the column, at most 80 characters of it; starts on a new line."""
+    lines = text.split("\n")
+    if not 0 < line <= len(lines):
+        return ""
+    start = max(0, column - 41)
+    piece = shown(lines[line - 1].replace("\t", " ")[start : start + 80], 80)
+    return f"\n  {piece}\n  {' ' * (min(column, len(lines[line - 1]) + 1) - 1 - start)}^"

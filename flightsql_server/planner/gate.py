@@ -1,0 +1,252 @@
+"""What may pass at all: size, one statement, kinds of statement, kinds of syntax, functions. Each step fails closed."""
+
+from __future__ import annotations
+
+import re
+
+from sqlglot import exp
+from sqlglot.tokenizer_core import Token, TokenType
+
+from flightsql_server.errors import SqlSyntaxError, StatementTooComplex, UnsupportedFeature
+from flightsql_server.planner import allowed, dialect, functions
+from flightsql_server.planner.names import fold, near, shown
+from flightsql_server.planner.request import Draft
+
+_OPENING = frozenset({TokenType.L_PAREN, TokenType.L_BRACKET, TokenType.L_BRACE, TokenType.CASE})
+_CLOSING = frozenset({TokenType.R_PAREN, TokenType.R_BRACKET, TokenType.R_BRACE, TokenType.END})
+
+# Words and signs that nest without brackets when they stand in a row: NOT NOT x, - - x, SELECT SELECT.
+_RUN_LENGTH = 64
+
+# The parser types what a subscript is applied to, so a chain of them takes quadratic time.
+_SUBSCRIPTED = frozenset(
+    {TokenType.R_BRACKET, TokenType.R_PAREN, TokenType.R_BRACE, TokenType.VAR, TokenType.IDENTIFIER}
+)
+
+_QUERY_WORDS = frozenset({"select", "with", "from", "values", "table", "("})
+_COMMAND_WORDS = frozenset({"show", "describe", "desc", "use"})
+_ROW_WRITES = frozenset({"insert", "update", "delete", "merge", "upsert", "replace", "copy", "truncate", "load", "put"})
+_DEFINITIONS = frozenset({"create", "drop", "alter", "rename", "comment", "undrop", "refresh", "optimize", "vacuum"})
+_TRANSACTIONS = frozenset({"begin", "start", "commit", "rollback", "abort", "savepoint", "release", "end"})
+
+_READS_ONLY = "This server answers queries; live datasets take rows by DoPut."
+_WORD = re.compile(r"\w+")
+_NODE_NAMES: dict[type, str] = {
+    exp.Into: "SELECT … INTO",
+    exp.Lock: "FOR UPDATE and FOR SHARE",
+    exp.HistoricalData: "AT and AS OF",
+    exp.Command: "This kind of statement",
+}
+
+
+def check_text(draft: Draft) -> None:
+    """Rule: the text is not longer than the limit and holds only characters that can be sent on as UTF-8."""
+    text = draft.text
+    limit = draft.limits.sql_bytes
+    if len(text) > limit or (not text.isascii() and len(text.encode("utf-8", "surrogatepass")) > limit):
+        raise StatementTooComplex(
+            f"The statement is longer than {limit} bytes.", hint="Send values as a table by DoPut and join with it."
+        )
+    if "\x00" in text or dialect.MARK in text:
+        raise SqlSyntaxError("The statement holds a character that SQL text can't hold.", hint="Take it out.")
+    if not text.isascii():
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError:
+            raise SqlSyntaxError("The statement is not valid Unicode text.", hint="Send it as UTF-8.") from None
+
+
+def check_tokens(draft: Draft) -> None:
+    """Rule: exactly one statement, not too many tokens, not nested too deeply; taken before the parser recurses."""
+    tokens = draft.tokens
+    while tokens and tokens[-1].token_type == TokenType.SEMICOLON:
+        tokens.pop()
+    while tokens and tokens[0].token_type == TokenType.SEMICOLON:
+        tokens.pop(0)
+    if not tokens:
+        raise SqlSyntaxError("The statement is empty.", hint="Send one SQL statement.")
+    if len(tokens) > draft.limits.tokens:
+        raise StatementTooComplex(
+            f"The statement has more than {draft.limits.tokens} words and signs.",
+            hint="Send values as a table by DoPut and join with it.",
+        )
+    depth = 0
+    run = 0
+    previous: TokenType | None = None
+    end = -2
+    subscripts = 0
+    for token in tokens:
+        kind = token.token_type
+        if kind == TokenType.SEMICOLON:
+            raise SqlSyntaxError(
+                f"There is a second statement at line {token.line}, column {token.col}.",
+                hint="Send one statement per call.",
+            )
+        if (
+            previous == TokenType.NUMBER
+            and token.start == end + 1
+            and (token.text[:1].isalpha() or token.text[:1] == "_")
+        ):
+            # 0x1F would pass as "0 AS x1F".
+            raise UnsupportedFeature(
+                f"A number runs into a word at line {token.line}, column {token.col}.",
+                hint="Write numbers in decimal, and a blank between a number and a name.",
+            )
+        end = token.end
+        run = run + 1 if kind == previous and kind not in _CLOSING else 0
+        if kind == TokenType.L_BRACKET and previous in _SUBSCRIPTED:
+            subscripts += 1
+        previous = kind
+        if kind in _OPENING:
+            depth += 1
+        elif kind in _CLOSING:
+            depth -= 1
+        if depth > draft.limits.depth or (run > _RUN_LENGTH and kind not in _OPENING):
+            raise _too_deep(draft.limits.depth)
+        if subscripts > draft.limits.subscripts:
+            raise _too_deep(draft.limits.depth)
+
+
+def check_kind(draft: Draft) -> None:
+    """Rule: the first word begins a query or one of the commands that the planner answers; all else is refused by name.
+
+    Looked at before the parser, which takes many other statements for an opaque command.
+    """
+    word = draft.tokens[0].text.lower() if draft.tokens[0].token_type != TokenType.STRING else "'"
+    if word in _QUERY_WORDS and draft.tokens[0].token_type != TokenType.IDENTIFIER:
+        return
+    name = shown(word.upper(), 30)
+    if word in _COMMAND_WORDS:
+        return
+    if word in _ROW_WRITES:
+        raise UnsupportedFeature(f"{name} is not accepted yet.", hint=_READS_ONLY)
+    if word in _DEFINITIONS:
+        raise UnsupportedFeature(f"{name} is not accepted yet.", hint=_READS_ONLY)
+    if word in _TRANSACTIONS:
+        raise UnsupportedFeature(f"{name} is not accepted yet.", hint="Every statement commits by itself.")
+    if word == "explain":
+        raise UnsupportedFeature("EXPLAIN is not accepted yet.", hint="Run the query itself.")
+    if word == "summarize":
+        raise UnsupportedFeature("SUMMARIZE is not accepted yet.", hint="Ask for the aggregates by name.")
+    if word in ("pivot", "unpivot"):
+        raise UnsupportedFeature(f"{name} is not accepted yet.", hint="Write it with GROUP BY and FILTER.")
+    if word.isalpha():
+        raise UnsupportedFeature(f"A statement that begins with {name} is not accepted.", hint=_READS_ONLY)
+    raise SqlSyntaxError(f'A statement can\'t begin with "{name}".', hint="Begin with SELECT, WITH, FROM or VALUES.")
+
+
+def check_nodes(draft: Draft) -> None:
+    """Rule: every node of the tree is of an allowed kind, every function allowed, and the tree not too deep."""
+    native = draft.native
+    limit = draft.limits.depth * 3
+    chain_limit = draft.limits.chain
+    stack: list[tuple[exp.Expr, int, int]] = [(draft.root, 0, 0)]
+    if not isinstance(draft.root, (exp.Select, exp.SetOperation, exp.Subquery, exp.Values, exp.Table)):
+        raise UnsupportedFeature("This kind of statement is not accepted.", hint=_READS_ONLY)
+    while stack:
+        node, depth, chain = stack.pop()
+        kind = node.__class__
+        if kind not in allowed.ALLOWED:
+            raise _refused_node(node)
+        if kind is exp.Anonymous:
+            _check_anonymous(draft, node)
+        elif kind in allowed.VOLATILE or kind is exp.TableSample:
+            draft.volatile = True
+        elif kind in allowed.SESSION:
+            draft.session_nodes.append(node)
+        elif kind is exp.Column and not node.args.get("table"):
+            word = fold(node.name)
+            if word in functions.CLOCK_WORDS:
+                draft.volatile = True
+            elif word in functions.SESSION:
+                draft.session_nodes.append(node)
+        elif native:
+            dialect.keep_native_node(draft, node)
+        if depth > limit or chain > chain_limit:
+            raise _too_deep(draft.limits.depth)
+        left = node.args.get("this") if isinstance(node, (exp.Binary, exp.SetOperation)) else None
+        for child in node.iter_expressions():
+            if child is left:
+                stack.append((child, depth, chain + 1))
+            else:
+                stack.append((child, depth + 1, 0))
+
+
+def check_written(draft: Draft) -> None:
+    """Rule: in the text that the engine will get, every name before an opening bracket is an allowed function.
+
+    The tree has been checked already; this looks once more at what was written, because the generator replaces
+    functions by others, and a name that it makes must pass as well.
+    """
+    tokens = dialect.written_tokens(draft)
+    for at, token in enumerate(tokens[1:], 1):
+        if token.token_type == TokenType.SEMICOLON:
+            raise UnsupportedFeature("The statement can't be translated into one statement.")
+        if token.token_type != TokenType.L_PAREN:
+            continue
+        before = tokens[at - 1]
+        name = fold(before.text)
+        if name in functions.ALLOWED or name in functions.SYNTAX or name in functions.TABLE_FUNCTIONS:
+            continue
+        if before.token_type != TokenType.IDENTIFIER and not _WORD.fullmatch(name):
+            # A sign, a string, a number, or a keyword of several words (GROUPING SETS, GROUP BY).
+            continue
+        if at > 1 and tokens[at - 2].token_type == TokenType.ALIAS:
+            continue
+        if not _names_cte(tokens, at):
+            raise _refused_function(draft, before.text)
+
+
+def _names_cte(tokens: list[Token], at: int) -> bool:
+    """Whether the bracket at ``at`` holds the column names of a CTE: ``name (a, b) AS [NOT MATERIALIZED] (``."""
+    while at < len(tokens) and tokens[at].token_type != TokenType.R_PAREN:
+        at += 1
+    following = [fold(token.text) for token in tokens[at + 1 : at + 5]]
+    return following[:1] == ["as"] and (
+        following[1:2] == ["("]
+        or following[1:3] == ["materialized", "("]
+        or following[1:4] == ["not", "materialized", "("]
+    )
+
+
+def _check_anonymous(draft: Draft, node: exp.Expr) -> None:
+    this = node.args.get("this")
+    name = this if isinstance(this, str) else node.name
+    if dialect.MARK in name:
+        name = name.replace(dialect.MARK, "")
+        node.set("this", name)
+    key = fold(name)
+    if key in functions.VOLATILE:
+        draft.volatile = True
+    elif key in functions.SESSION and not node.expressions:
+        draft.session_nodes.append(node)
+    elif key not in functions.ALLOWED and key not in functions.TABLE_FUNCTIONS:
+        raise _refused_function(draft, name)
+
+
+def _refused_function(draft: Draft, name: str) -> UnsupportedFeature:
+    known = near(name, functions.ALLOWED)
+    hint = f"Did you mean {' or '.join(known)}?" if known else "Use a function of the reference."
+    del draft
+    return UnsupportedFeature(f"The function {shown(name, 60)} is not accepted.", hint=hint)
+
+
+def _refused_node(node: exp.Expr) -> UnsupportedFeature:
+    if isinstance(node, (exp.Placeholder, exp.Parameter, exp.SessionParameter)):
+        return UnsupportedFeature("Parameters are not accepted yet.", hint="Write the value into the statement.")
+    if isinstance(node, (exp.DML, exp.DDL, exp.Drop, exp.Alter, exp.TruncateTable, exp.Copy)) and not isinstance(
+        node, exp.Query
+    ):
+        return UnsupportedFeature(f"{node.key.upper()} is not accepted inside a query.", hint=_READS_ONLY)
+    if isinstance(node, exp.Pivot):
+        return UnsupportedFeature("PIVOT and UNPIVOT are not accepted yet.", hint="Write it with GROUP BY and FILTER.")
+    if isinstance(node, exp.Func):
+        return UnsupportedFeature(f"The function {node.key} is not accepted.", hint="Use a function of the reference.")
+    name = _NODE_NAMES.get(type(node)) or f"{node.key.upper()} inside a query"
+    return UnsupportedFeature(f"{name} is not accepted.", hint="Write the query without it.")
+
+
+def _too_deep(limit: int) -> StatementTooComplex:
+    return StatementTooComplex(
+        f"The statement is nested deeper than {limit} levels.", hint="Split it with WITH, or use IN for long chains."
+    )

@@ -1,0 +1,63 @@
+"""Which tables exist for the caller, and how a name finds one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from flightsql_server.errors import UndefinedTable
+from flightsql_server.model import MAIN_SCHEMA, Catalog, Table, TableName
+from flightsql_server.planner.names import did_you_mean, fold, shown
+from flightsql_server.planner.request import Request
+
+
+def find_table(request: Request, name: str, schema: str = "", catalog: str = "") -> Table:
+    """The table of that name that the caller may see; raises the same UndefinedTable for absent and for hidden ones."""
+    for candidate in _candidates(request, name, schema, catalog):
+        table = _lookup(request.catalog, candidate)
+        if table is not None and may_see(request, table):
+            return table
+    written = ".".join(part for part in (catalog, schema, name) if part)
+    raise UndefinedTable(f'Table "{shown(written)}" does not exist.', hint=did_you_mean(name, _visible_names(request)))
+
+
+def may_see(request: Request, table: Table) -> bool:
+    """Whether the table exists for the caller."""
+    return request.grants.allows("select", schema=table.schema, name=table.name, dataset=table.dataset)
+
+
+def visible(request: Request) -> list[Table]:
+    """Every table that exists for the caller, by schema and name."""
+    tables = (request.catalog.tables[name] for name in sorted(request.catalog.tables))
+    return [table for table in tables if may_see(request, table)]
+
+
+def _candidates(request: Request, name: str, schema: str, catalog: str) -> Iterator[TableName]:
+    ours = fold(request.catalog.name)
+    if catalog:
+        if fold(catalog) == ours:
+            yield TableName(schema, name)
+        return
+    search_path = (request.schema or MAIN_SCHEMA, MAIN_SCHEMA)
+    if schema:
+        yield TableName(schema, name)
+        if fold(schema) != ours:
+            return
+        # ``desk.t`` names the catalog and leaves the schema open.
+    for current in search_path:
+        yield TableName(current, name)
+
+
+def _lookup(catalog: Catalog, wanted: TableName) -> Table | None:
+    found = catalog.tables.get(wanted)
+    if found is not None:
+        return found
+    schema, name = fold(wanted.schema), fold(wanted.name)
+    for key in sorted(catalog.tables):
+        if fold(key.name) == name and fold(key.schema) == schema:
+            return catalog.tables[key]
+    return None
+
+
+def _visible_names(request: Request) -> Iterator[str]:
+    for table in visible(request):
+        yield table.name if table.schema in (MAIN_SCHEMA, request.schema) else f"{table.schema}.{table.name}"

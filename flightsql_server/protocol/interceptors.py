@@ -1,0 +1,166 @@
+"""What surrounds every RPC: who is calling, how long it took, how many bytes; and how an error leaves.
+
+These are plain functions around our own handlers: grpc's interceptors would see messages, but not the command in them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+from flightsql_auth.authenticator import Authenticator
+from flightsql_auth.errors import AuthError, BadCredentials, TooBusy, TooManySessions
+from flightsql_auth.principals import Principal
+
+from flightsql_server import errors
+from flightsql_server.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+SERVICE = "arrow.flight.protocol.FlightService"
+FRAME_BYTES = 5  # gRPC's length prefix of each message
+
+Context = Any  # grpc.aio's ServicerContext is generic in ways that its stubs and its runtime see differently
+
+
+class Meter:
+    """Counts one RPC: made when it starts, ``finish`` when it ends. ``command`` is set once the message tells it."""
+
+    __slots__ = ("_kind", "_method", "_metrics", "_started", "command", "received", "rows", "sent", "sizes")
+
+    def __init__(self, metrics: Metrics, method: str, kind: str) -> None:
+        self._metrics = metrics
+        self._method = method
+        self._kind = kind
+        self._started = time.perf_counter()
+        self.command = "none"
+        self.received = self.sent = self.rows = 0
+        self.sizes = [0, 0]
+        _children(metrics, method, kind)["started"].inc()
+        _children(metrics, method, kind)["in_flight"].inc()
+
+    def took(self, message: bytes) -> None:
+        """One message came in."""
+        self.received += 1
+        self.sizes[0] += len(message) + FRAME_BYTES
+
+    def gave(self, message: bytes) -> None:
+        """One message went out."""
+        self.sent += 1
+        self.sizes[1] += len(message) + FRAME_BYTES
+
+    def finish(self, code: str) -> None:
+        """The RPC has ended with that status name."""
+        seconds = time.perf_counter() - self._started
+        metrics, command = self._metrics, (self._method, self.command)
+        stock = _children(metrics, self._method, self._kind)
+        stock["in_flight"].dec()
+        stock["seconds"].observe(seconds)
+        stock["received"].inc(self.received)
+        stock["sent"].inc(self.sent)
+        ours = _cached(metrics, command, lambda: _command_children(metrics, command))
+        ours["seconds"].observe(seconds)
+        ours["received"].inc(self.sizes[0])
+        ours["sent"].inc(self.sizes[1])
+        if self.rows:
+            ours["rows"].inc(self.rows)
+        ended = _cached(
+            metrics, (*command, self._kind, code), lambda: _code_children(metrics, command, self._kind, code)
+        )
+        ended["handled"].inc()
+        ended["calls"].inc()
+
+
+def _cached(metrics: Metrics, key: object, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    found = metrics.children.get(key)
+    if found is None:
+        found = metrics.children[key] = make()
+    return found
+
+
+def _children(metrics: Metrics, method: str, kind: str) -> dict[str, Any]:
+    return _cached(metrics, method, lambda: _method_children(metrics, method, kind))
+
+
+def _method_children(metrics: Metrics, method: str, kind: str) -> dict[str, Any]:
+    labels = (kind, SERVICE, method)
+    return {
+        "started": metrics.grpc_started.labels(*labels),
+        "in_flight": metrics.calls_in_flight.labels(method),
+        "seconds": metrics.grpc_seconds.labels(*labels),
+        "received": metrics.grpc_received.labels(*labels),
+        "sent": metrics.grpc_sent.labels(*labels),
+    }
+
+
+def _command_children(metrics: Metrics, command: tuple[str, str]) -> dict[str, Any]:
+    return {
+        "seconds": metrics.call_seconds.labels(*command),
+        "received": metrics.received_bytes.labels(*command),
+        "sent": metrics.sent_bytes.labels(*command),
+        "rows": metrics.sent_rows.labels(command[1]),
+    }
+
+
+def _code_children(metrics: Metrics, command: tuple[str, str], kind: str, code: str) -> dict[str, Any]:
+    return {
+        "handled": metrics.grpc_handled.labels(kind, SERVICE, command[0], code),
+        "calls": metrics.calls.labels(*command, code),
+    }
+
+
+def headers_of(context: Context) -> dict[str, str]:
+    """The call's headers as text; binary ones are left out, but for the token that older pyarrow clients send so."""
+    headers: dict[str, str] = {}
+    for key, value in context.invocation_metadata() or ():
+        if isinstance(value, str):
+            headers[key] = value
+        elif key == "auth-token-bin" and "authorization" not in headers:
+            headers["authorization"] = "Bearer " + value.decode("ascii", "replace")
+    return headers
+
+
+async def identify(
+    authenticator: Authenticator, pool: ThreadPoolExecutor, headers: Mapping[str, str], peer: str
+) -> Principal:
+    """Who is calling. A credential seen before is known at once; a new one is checked in a worker thread.
+
+    Raises the login door's AuthError.
+    """
+    authorization = headers.get("authorization")
+    known = authenticator.cached(authorization, peer)
+    if known is not None:
+        return known
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(pool, authenticator.authenticate, authorization, peer)
+
+
+def as_server_error(error: BaseException, metrics: Metrics) -> errors.ServerError:
+    """The member of the family that a client is told for any exception of a handler."""
+    if isinstance(error, errors.ServerError):
+        if isinstance(error, errors.InternalError):
+            log.error("incident %s", error.incident, exc_info=error)
+            metrics.incidents.inc()
+        return error
+    if isinstance(error, TooManySessions):
+        return errors.SessionLimit(error.reason)
+    if isinstance(error, TooBusy):
+        return errors.QueueFull(error.reason)
+    if isinstance(error, BadCredentials):
+        return errors.InvalidCredentials(error.reason)
+    if isinstance(error, AuthError):
+        return errors.InvalidToken(error.reason)
+    internal = errors.InternalError()
+    log.error("incident %s", internal.incident, exc_info=error)
+    metrics.incidents.inc()
+    return internal
+
+
+async def abort(context: Context, error: errors.ServerError) -> None:
+    """Ends the RPC with the error's status and text; raises, as grpc's own abort does."""
+    await context.abort(grpc.StatusCode[error.status], str(error))

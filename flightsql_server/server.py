@@ -1,0 +1,290 @@
+"""The composition root: builds the rooms, starts, drains and stops them. The only module that knows them all."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import platform
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+import adbc_driver_flightsql
+import grpc
+import grpc.aio
+import pyarrow as pa
+import sqlglot
+from flightsql_auth.authenticator import Authenticator
+from flightsql_auth.keys import KeyRing
+from flightsql_auth.policies import Policies
+from flightsql_auth.store import StateStore
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from flightsql_server import __version__, planner
+from flightsql_server.config import Config
+from flightsql_server.data.datasets import DATASETS, catalog_of
+from flightsql_server.data.ingest import Writer
+from flightsql_server.data_dir import DataDir
+from flightsql_server.engine import DuckDBOptions, open_engine
+from flightsql_server.errors import ServerError
+from flightsql_server.http import HttpServer
+from flightsql_server.metrics import Metrics
+from flightsql_server.model import Call
+from flightsql_server.protocol.metadata import Question
+from flightsql_server.protocol.reflection import add_reflection
+from flightsql_server.protocol.service import FlightService, Rooms
+from flightsql_server.protocol.sql_info import SqlInfoFacts
+from flightsql_server.protocol.tickets import TicketSeal
+from flightsql_server.service.admission import Admission
+from flightsql_server.service.caches import BoundedCache
+from flightsql_server.service.session import Sessions
+from flightsql_server.service.statements import StatementLimits, Statements
+
+log = logging.getLogger(__name__)
+
+_FLUSH_SECONDS = 60.0
+
+
+class StartError(Exception):
+    """The server can't start; the text says why and what to do."""
+
+
+class Server:
+    """One server over one data directory. ``start`` once, then ``stop`` once; both on the same event loop.
+
+    ``port`` and ``http_port`` are the ports that were taken, also when any free one was asked for.
+    """
+
+    def __init__(self, config: Config, data_dir: DataDir) -> None:
+        """Opens users, keys and data. ServerError, KeyFileError or PolicyError when one of them can't be used."""
+        self.config = config
+        self.metrics = Metrics()
+        self._directory = data_dir
+        self._pool = ThreadPoolExecutor(config.integer("server.worker_threads"), thread_name_prefix="worker")
+        self._policies = Policies.from_toml(config.roles)
+        self._keys = KeyRing.open(data_dir.path / "keys")
+        self._store = StateStore(data_dir.path / "state.sqlite")
+        self._authenticator = self._open_door()
+        self._engine = open_engine(
+            data_dir.path,
+            DuckDBOptions(
+                threads=config.integer("engine.threads"),
+                memory_limit=config.text("engine.memory_limit"),
+                temp_bytes=config.integer("engine.temp_bytes"),
+            ),
+        )
+        self._catalog = catalog_of(DATASETS)
+        self._writer = Writer(
+            self._engine,
+            DATASETS,
+            self.metrics,
+            queue_batches=config.integer("ingest.queue_batches"),
+            group_rows=config.integer("ingest.group_rows"),
+        )
+        self._sessions = Sessions(
+            self._authenticator,
+            self.metrics,
+            default_dialect=config.text("sql.dialect"),
+            prepared_per_session=config.integer("sql.prepared_per_session"),
+        )
+        self._health = health.aio.HealthServicer()
+        self._http = HttpServer(self.metrics.registry, self._keys.jwks, self.wrong)
+        self._serving = False
+        self.port = self.http_port = 0
+
+    def _open_door(self) -> Authenticator:
+        config = self.config
+        return Authenticator(
+            self._store,
+            self._keys,
+            issuer=config.text("login.issuer"),
+            audience=config.text("login.audience"),
+            session_seconds=config.number("login.session_seconds"),
+            idle_seconds=config.number("login.idle_seconds"),
+            max_sessions_per_user=config.integer("login.sessions_per_user"),
+            basic_cache_seconds=config.number("login.basic_cache_seconds"),
+            max_parallel_hashes=config.integer("login.parallel_hashes"),
+            anonymous_role=config.text("login.anonymous_role") or None,
+            in_use=lambda jti: self._sessions.is_busy(jti),
+        )
+
+    async def start(self) -> None:
+        """Takes both ports and serves; StartError when one is taken."""
+        config = self.config
+        self._writer.start()
+        self._service = FlightService(self._rooms())
+        self._grpc = grpc.aio.server(
+            options=[
+                ("grpc.so_reuseport", 0),
+                ("grpc.max_receive_message_length", config.integer("server.message_bytes")),
+                ("grpc.max_send_message_length", -1),
+                ("grpc.max_metadata_size", config.integer("server.metadata_bytes")),
+                ("grpc.absolute_max_metadata_size", 2 * config.integer("server.metadata_bytes")),
+                ("grpc.keepalive_permit_without_calls", 1),
+                ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+            ]
+        )
+        self._grpc.add_generic_rpc_handlers((self._service.handlers(),))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
+        add_reflection(self._grpc, self._authenticator, self._policies, self._pool)
+        host = config.text("server.host")
+        address = f"[{host}]" if ":" in host else host
+        try:
+            self.port = self._grpc.add_insecure_port(f"{address}:{config.integer('server.port')}")
+        except RuntimeError as error:
+            raise StartError(f"Port {config.integer('server.port')} of {host} can't be taken.") from error
+        try:
+            await self._http.start(host, config.integer("server.http_port"))
+        except OSError as error:
+            raise StartError(f"Port {config.integer('server.http_port')} of {host} can't be taken.") from error
+        self.http_port = self._http.port
+        await self._grpc.start()
+        self._serving = True
+        self._announce_ready(True)
+        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+        self._housekeeping = asyncio.create_task(self._keep_house())
+
+    def _rooms(self) -> Rooms:
+        config, metrics = self.config, self.metrics
+        admission = Admission(
+            metrics,
+            concurrent=config.integer("query.concurrent"),
+            queue=config.integer("query.queue"),
+            queue_seconds=config.number("query.queue_seconds"),
+        )
+        statements = Statements(
+            self._engine,
+            self._catalog,
+            self._policies,
+            self._pool,
+            admission,
+            metrics,
+            self._writer.versions,
+            server_version=__version__,
+            planner_limits=planner.PlannerLimits(
+                sql_bytes=config.integer("sql.statement_bytes"),
+                tokens=config.integer("sql.statement_tokens"),
+                depth=config.integer("sql.statement_depth"),
+            ),
+            limits=StatementLimits(
+                seconds=config.number("query.seconds"),
+                result_rows=config.integer("query.result_rows"),
+                result_bytes=config.integer("query.result_bytes"),
+                cached_result_bytes=config.integer("cache.result_entry_bytes"),
+            ),
+            plans=BoundedCache("plans", metrics, entries=config.integer("cache.plans")),
+            results=BoundedCache(
+                "results",
+                metrics,
+                entries=100_000 if config.integer("cache.result_bytes") else 0,
+                weight=config.integer("cache.result_bytes"),
+            ),
+        )
+        return Rooms(
+            authenticator=self._authenticator,
+            sessions=self._sessions,
+            statements=statements,
+            writer=self._writer,
+            datasets=DATASETS,
+            metadata=self._question,
+            seal=TicketSeal(self._keys.sealing_key(), config.number("sql.ticket_seconds")),
+            metrics=metrics,
+            pool=self._pool,
+        )
+
+    def _question(self, call: Call) -> Question:
+        """What the metadata commands answer from: this catalog, these grants, these facts."""
+        grants = self._policies.grants(call.principal.roles)
+        capabilities = self._engine.capabilities
+        facts = SqlInfoFacts(
+            server_version=__version__,
+            arrow_version=pa.__version__,
+            read_only=not grants.ingest,
+            bulk_ingestion=bool(grants.ingest),
+            transactions=0,
+            keywords=capabilities.keywords,
+            numeric_functions=capabilities.functions.get("numeric", ()),
+            string_functions=capabilities.functions.get("string", ()),
+            system_functions=capabilities.functions.get("system", ()),
+            datetime_functions=capabilities.functions.get("datetime", ()),
+            max_statement_length=self.config.integer("sql.statement_bytes"),
+            max_connections=self.config.integer("login.sessions_per_user"),
+            max_statements=self.config.integer("sql.prepared_per_session"),
+            statement_timeout_seconds=self.config.number("query.seconds"),
+        )
+        return Question(self._catalog, grants, facts)
+
+    def _announce_ready(self, ready: bool) -> None:
+        self.metrics.ready.set(int(ready))
+        self.metrics.build.info(
+            {
+                "version": __version__,
+                "python": platform.python_version(),
+                "engine": f"{self._engine.capabilities.name} {self._engine.capabilities.version}",
+                "pyarrow": pa.__version__,
+                "sqlglot": sqlglot.__version__,
+                "adbc_driver": adbc_driver_flightsql.__version__,
+            }
+        )
+
+    async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+        for name in ("", "arrow.flight.protocol.FlightService"):
+            await self._health.set(name, status)
+
+    async def wrong(self) -> Mapping[str, str]:
+        """What keeps the server from serving, by part; empty when it serves. The engine is really asked."""
+        if not self._serving:
+            return {"server": "starting or stopping"}
+        loop = asyncio.get_running_loop()
+        try:
+            await asyncio.wait_for(loop.run_in_executor(self._pool, self._engine.ping), 5)
+        except TimeoutError:
+            return {"engine": "busy"}
+        except ServerError as error:
+            return {"engine": error.message}
+        return {} if self._writer.is_alive() else {"writer": "stopped"}
+
+    async def _keep_house(self) -> None:
+        """Once a minute: writes down when sessions were last seen, counts them."""
+        loop = asyncio.get_running_loop()
+        while True:
+            self.metrics.sessions.set(self._authenticator.session_count())
+            await asyncio.sleep(_FLUSH_SECONDS)
+            try:
+                await loop.run_in_executor(self._pool, self._authenticator.flush)
+            except Exception:
+                log.exception("sessions could not be written down")
+
+    @property
+    def users(self) -> StateStore:
+        """The users, sessions and revocations."""
+        return self._store
+
+    def running_calls(self) -> set[asyncio.Task[object]]:
+        """The tasks of the calls that run now."""
+        return self._service.running
+
+    async def stop(self, grace: float | None = None) -> None:
+        """Refuses new calls, waits ``grace`` seconds (None: the setting) for running ones, cancels the rest, closes."""
+        self._serving = False
+        self._announce_ready(False)
+        grace = self.config.number("server.drain_seconds") if grace is None else grace
+        if self.port:
+            await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+            self._housekeeping.cancel()
+            self._service.refuse_new_calls()
+            running = self._service.running
+            if running and grace > 0:
+                await asyncio.wait(set(running), timeout=grace)
+            await self._grpc.stop(0.5)
+        await self._http.stop()
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, self.close)
+
+    def close(self) -> None:
+        """Commits what the writer holds and closes data, users and directory; ``stop`` has done so already."""
+        self._writer.stop()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._authenticator.close()
+        self._store.close()
+        self._engine.close()
+        self._directory.close()

@@ -1,0 +1,99 @@
+"""What exists for a principal: the answers to the metadata commands, before the wire gives them their columns."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+
+from flightsql_auth.policies import Grants
+
+from flightsql_server.model import INFORMATION_SCHEMA, LIVE_TABLE, VIEW, Catalog, Table
+
+SEARCH_ESCAPE = "\\"
+TABLE_TYPES = (LIVE_TABLE, VIEW)
+
+
+@lru_cache(maxsize=1024)
+def like(pattern: str) -> re.Pattern[str]:
+    r"""The pattern of LIKE as a regular expression: ``%`` any text, ``_`` any character, ``\`` escapes."""
+    out, at = [], 0
+    while at < len(pattern):
+        letter = pattern[at]
+        if letter == SEARCH_ESCAPE and at + 1 < len(pattern):
+            at += 1
+            out.append(re.escape(pattern[at]))
+        else:
+            out.append({"%": ".*", "_": "."}.get(letter, re.escape(letter)))
+        at += 1
+    return re.compile("".join(out), re.DOTALL | re.IGNORECASE)
+
+
+def _matches(pattern: str | None, name: str) -> bool:
+    return pattern is None or like(pattern).fullmatch(name) is not None
+
+
+def visible_tables(catalog: Catalog, grants: Grants) -> list[Table]:
+    """The tables that the principal may select from, sorted by schema and name."""
+    seen = (
+        table
+        for table in catalog.tables.values()
+        if grants.allows("select", schema=table.schema, name=table.name, dataset=table.dataset)
+    )
+    return sorted(seen, key=lambda table: (table.schema, table.name))
+
+
+def visible_schemas(catalog: Catalog, grants: Grants) -> list[str]:
+    """The schemas that hold something for the principal, with ``main`` and the information schema, sorted."""
+    names = {table.schema for table in visible_tables(catalog, grants)}
+    return sorted(names | {"main", INFORMATION_SCHEMA})
+
+
+def schemas(
+    catalog: Catalog, grants: Grants, *, catalog_name: str | None, schema_pattern: str | None
+) -> list[tuple[str, str]]:
+    """(catalog, schema) pairs; the catalog's name is compared exactly, and None means any."""
+    if catalog_name not in (None, catalog.name):
+        return []
+    return [(catalog.name, name) for name in visible_schemas(catalog, grants) if _matches(schema_pattern, name)]
+
+
+def tables(
+    catalog: Catalog,
+    grants: Grants,
+    *,
+    catalog_name: str | None = None,
+    schema_pattern: str | None = None,
+    table_pattern: str | None = None,
+    types: Iterable[str] = (),
+) -> list[Table]:
+    """The visible tables that pass every filter; an empty catalog name asks for tables without one: there are none.
+
+    Types are compared without case, since clients ask for ``TABLE`` and ``BASE TABLE`` alike.
+    """
+    if catalog_name not in (None, catalog.name):
+        return []
+    wanted = {LIVE_TABLE if name.upper() == "TABLE" else name.upper() for name in types}
+    return [
+        table
+        for table in visible_tables(catalog, grants)
+        if _matches(schema_pattern, table.schema)
+        and _matches(table_pattern, table.name)
+        and (not wanted or table.kind in wanted)
+    ]
+
+
+def keyed_tables(
+    catalog: Catalog, grants: Grants, *, catalog_name: str | None, schema: str | None, table: str
+) -> list[Table]:
+    """The visible tables of that exact name that have a primary key; None for catalog or schema means any.
+
+    ``%`` alone is taken as every table: tools send it although the names of key commands are no patterns.
+    """
+    if catalog_name not in (None, catalog.name):
+        return []
+    return [
+        found
+        for found in visible_tables(catalog, grants)
+        if found.key and schema in (None, found.schema, "%") and table in (found.name, "%")
+    ]

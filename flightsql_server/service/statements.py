@@ -1,0 +1,315 @@
+"""From SQL text to rows: plan, describe, check, cache; then run under a slot, a deadline and the limits.
+
+The planner says what may run; the engine says what it would read, and the two must agree. Plan and schema are kept
+together. A small result of versioned tables is kept as the bytes that went out, until one of its tables changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import pyarrow as pa
+from flightsql_auth.policies import Policies
+
+from flightsql_server import planner
+from flightsql_server.errors import InternalError, ResultTooLarge, StatementTimeout
+from flightsql_server.metrics import Metrics
+from flightsql_server.model import Call, Catalog, Engine, Plan, SessionOptions, TableName
+from flightsql_server.service import profiles
+from flightsql_server.service.admission import Admission
+from flightsql_server.service.caches import BoundedCache, Encoded
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+# The first step of a statement goes on until it has so much: a small result then takes one hop to a worker thread.
+_FIRST_STEP_BYTES = 256 * 1024
+_BATCH_BYTES = 3_500_000
+_LONGEST_BATCH = 122_880
+
+
+class Encoder(Protocol):
+    """Batches of one schema → serialised messages; the wire's room brings it."""
+
+    def schema_message(self) -> bytes: ...
+    def encode(self, batch: pa.RecordBatch) -> Iterator[bytes]: ...
+
+
+EncoderFactory = Callable[[pa.Schema, str | None], Encoder]
+Send = Callable[[bytes], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A statement that is ready to run: what it reads, the SQL that runs, the schema that is sent."""
+
+    plan: Plan
+    sql: str
+    schema: pa.Schema
+    cast: bool
+    batch_rows: int
+    options: SessionOptions
+
+
+@dataclass(frozen=True, slots=True)
+class StatementLimits:
+    """See the ``query`` and ``cache`` sections of the settings; 0 rows or bytes: no limit."""
+
+    seconds: float = 600.0
+    result_rows: int = 0
+    result_bytes: int = 0
+    cached_result_bytes: int = 256 * 1024
+
+
+class Statements:
+    """The statements' room. Its coroutines belong to one event loop; engine work goes to ``pool``.
+
+    ``versions`` gives the number of the last commit of each dataset, and is read anew for each look-up.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        catalog: Catalog,
+        policies: Policies,
+        pool: ThreadPoolExecutor,
+        admission: Admission,
+        metrics: Metrics,
+        versions: Mapping[str, int],
+        *,
+        server_version: str,
+        planner_limits: planner.PlannerLimits,
+        limits: StatementLimits,
+        plans: BoundedCache[Prepared],
+        results: BoundedCache[Encoded],
+    ) -> None:
+        self._engine = engine
+        self._catalog = catalog
+        self._policies = policies
+        self._pool = pool
+        self._admission = admission
+        self._metrics = metrics
+        self._versions = versions
+        self._server_version = server_version
+        self._planner_limits = planner_limits
+        self._limits = limits
+        self._plans = plans
+        self._results = results
+        self._seconds = {
+            stage: metrics.stage_seconds.labels(stage) for stage in ("plan", "describe", "first_rows", "stream")
+        }
+
+    @property
+    def catalog(self) -> Catalog:
+        """The catalog as it is now."""
+        return self._catalog
+
+    async def prepare(self, call: Call, text: str) -> Prepared:
+        """The statement, planned for this caller and described by the engine; raises the error family.
+
+        A plan that was made before for the same text, rights and settings is used again, without leaving the loop.
+        """
+        grants = self._policies.grants(call.principal.roles)
+        key = (
+            text,
+            call.dialect,
+            call.options.schema,
+            call.options.time_zone,
+            call.wire_profile,
+            call.principal.name,
+            grants,
+            self._policies.version,
+            self._catalog.version,
+        )
+        found = self._plans.get(key)
+        if found is None:
+            request = planner.Request(
+                text=text,
+                dialect=call.dialect,
+                principal_name=call.principal.name,
+                grants=grants,
+                catalog=self._catalog,
+                schema=call.options.schema or "main",
+                time_zone=call.options.time_zone,
+                server_version=self._server_version,
+                backend_dialect=self._engine.capabilities.dialect,
+            )
+            found = await self._in_pool(lambda: self._prepare(request, call))
+            self._plans.put(key, found)
+        return found
+
+    def _prepare(self, request: planner.Request, call: Call) -> Prepared:
+        started = time.perf_counter()
+        plan = planner.plan(request, self._planner_limits)
+        planned = time.perf_counter()
+        self._check_tables(plan)
+        schema = self._engine.describe(plan.sql, call.options)
+        sql = profiles.wrap_sql(call.wire_profile, plan.sql, schema)
+        if sql is not plan.sql:
+            schema = self._engine.describe(sql, call.options)
+        wire = profiles.wire_schema(call.wire_profile, schema)
+        self._seconds["plan"].observe(planned - started)
+        self._seconds["describe"].observe(time.perf_counter() - planned)
+        return Prepared(plan, sql, wire, not wire.equals(schema), _batch_rows(wire), call.options)
+
+    def _check_tables(self, plan: Plan) -> None:
+        """Stops a statement that reads what the planner did not allow: a defect of ours, never the user's fault."""
+        surplus = self._engine.tables_of(plan.sql) - frozenset(plan.tables)
+        if surplus:
+            log.error("the engine reads %s, which the planner did not see", sorted(map(str, surplus)))
+            raise InternalError()
+
+    async def run(self, call: Call, prepared: Prepared, make_encoder: EncoderFactory, send: Send) -> int:
+        """Sends schema and rows through ``send``; gives the number of rows.
+
+        The statement's seconds count until the last message is sent, so a reader that stalls is cut off as well. The
+        statement is interrupted when this coroutine is cancelled or fails.
+        """
+        key = self._result_key(prepared, call.compression)
+        if key is not None:
+            kept = self._results.get(key)
+            if kept is not None:
+                for message in kept.messages:
+                    await send(message)
+                return kept.rows
+        try:
+            async with asyncio.timeout(self._limits.seconds), self._admission.slot():
+                return await self._run(call, prepared, make_encoder, send, key)
+        except TimeoutError as error:
+            self._metrics.limit("query.seconds")
+            self._metrics.statements_stopped.labels("timeout").inc()
+            raise StatementTimeout(
+                f"The statement took longer than {self._limits.seconds:g} seconds.", hint="Ask for less."
+            ) from error
+        except asyncio.CancelledError:
+            self._metrics.statements_stopped.labels("client_gone").inc()
+            raise
+
+    async def _run(
+        self, call: Call, prepared: Prepared, make_encoder: EncoderFactory, send: Send, key: object | None
+    ) -> int:
+        running = _Running(self._engine, prepared, make_encoder(prepared.schema, call.compression))
+        started = time.perf_counter()
+        step: asyncio.Future[list[bytes]] | None = self._submit(running.first)
+        sent = 0
+        try:
+            messages = await step
+            self._seconds["first_rows"].observe(time.perf_counter() - started)
+            if running.ended and key is not None:
+                self._keep(key, messages, running.rows)
+            while True:
+                rows, sent = running.rows, sent + sum(map(len, messages))
+                self._check_size(rows, sent)
+                # The next rows are made while these are on their way.
+                step = None if running.ended else self._submit(running.next)
+                for message in messages:
+                    await send(message)
+                if step is None:
+                    break
+                messages = await step
+            self._seconds["stream"].observe(time.perf_counter() - started)
+            return running.rows
+        finally:
+            await self._stop(running, step)
+
+    async def _stop(self, running: _Running, step: asyncio.Future[list[bytes]] | None) -> None:
+        """Ends the statement; while a worker is in it, interrupts until the worker comes back."""
+        while step is not None and not step.done():
+            running.cancel()
+            await asyncio.wait([step], timeout=0.05)
+        running.close()
+        if step is not None and not step.cancelled():
+            step.exception()
+
+    def _check_size(self, rows: int, sent: int) -> None:
+        if self._limits.result_rows and rows > self._limits.result_rows:
+            self._metrics.limit("query.result_rows")
+            raise ResultTooLarge(f"The result has more than {self._limits.result_rows} rows.", hint="Add a LIMIT.")
+        if self._limits.result_bytes and sent > self._limits.result_bytes:
+            self._metrics.limit("query.result_bytes")
+            raise ResultTooLarge(f"The result has more than {self._limits.result_bytes} bytes.", hint="Ask for less.")
+
+    def _result_key(self, prepared: Prepared, compression: str | None) -> tuple[object, ...] | None:
+        """What the bytes of a result depend on; None when they depend on more than can be named."""
+        plan = prepared.plan
+        if plan.volatile or not self._limits.cached_result_bytes:
+            return None
+        versions = []
+        for name in plan.tables:
+            version = self._version(name)
+            if version is None:
+                return None
+            versions.append(version)
+        return (prepared.sql, prepared.options.time_zone, prepared.schema, compression, tuple(versions))
+
+    def _version(self, name: TableName) -> int | None:
+        table = self._catalog.tables.get(name)
+        return self._versions.get(table.dataset) if table is not None and table.dataset is not None else None
+
+    def _keep(self, key: object, messages: list[bytes], rows: int) -> None:
+        size = sum(map(len, messages))
+        if size <= self._limits.cached_result_bytes:
+            self._results.put(key, Encoded(tuple(messages), rows), size)
+
+    def _submit(self, work: Callable[[], list[bytes]]) -> asyncio.Future[list[bytes]]:
+        return asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+    async def _in_pool(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+
+class _Running:
+    """One statement in the hands of the worker threads, one at a time. ``ended``: the last row has been read."""
+
+    def __init__(self, engine: Engine, prepared: Prepared, encoder: Encoder) -> None:
+        self._prepared = prepared
+        self._encoder = encoder
+        self._stream = engine.open(prepared.sql, prepared.options, prepared.batch_rows)
+        self.rows = 0
+        self.ended = False
+
+    def first(self) -> list[bytes]:
+        """Schema and first rows, until they are worth a step of their own or the result has ended."""
+        messages = [self._encoder.schema_message()]
+        size = 0
+        while not self.ended and size < _FIRST_STEP_BYTES:
+            more = self.next()
+            size += sum(map(len, more))
+            messages += more
+        return messages
+
+    def next(self) -> list[bytes]:
+        """The next batch's messages; empty at the end."""
+        batch = self._stream.read()
+        if batch is None:
+            self.ended = True
+            return []
+        self.rows += batch.num_rows
+        if self._prepared.cast:
+            batch = batch.cast(self._prepared.schema)
+        return list(self._encoder.encode(batch))
+
+    def cancel(self) -> None:
+        self._stream.cancel()
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+def _batch_rows(schema: pa.Schema) -> int:
+    """Rows of a batch that will come close to the largest message; strings are taken for 16 bytes on average."""
+    width = sum(field.type.bit_width / 8 if _is_fixed(field.type) else 20 for field in schema)
+    return max(2_048, min(_LONGEST_BATCH, int(_BATCH_BYTES / max(width, 1)) // 2_048 * 2_048))
+
+
+def _is_fixed(type_: pa.DataType) -> bool:
+    try:
+        return bool(type_.bit_width)
+    except ValueError:
+        return False
