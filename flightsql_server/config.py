@@ -7,7 +7,9 @@ and yields to it. Secrets are never settings: they live in files of the data dir
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,14 +25,20 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One line of the table. The type of ``default`` is the type of the setting; ``minimum`` bounds a number."""
+    """One line of the table. The type of ``default`` is the type of the setting.
+
+    ``minimum`` and ``maximum`` bound a number; a text is one of ``choices``, or of the ``form`` of its example, where
+    these are given.
+    """
 
     section: str
     key: str
     default: Value
     meaning: str
     minimum: float | None = None
+    maximum: float | None = None
     choices: tuple[str, ...] = ()
+    form: tuple[str, str] | None = None
 
     @property
     def name(self) -> str:
@@ -41,15 +49,17 @@ class Setting:
         return f"FLIGHTSQL_{self.section}_{self.key}".upper()
 
 
+_SIZE = (r"(?:\d+(?:\.\d+)? ?[KMGT]i?B)?", "a size such as 4GB, or empty")
+
 SETTINGS: tuple[Setting, ...] = (
     Setting("server", "host", "127.0.0.1", "Address that both ports listen on; others than loopback need --insecure."),
-    Setting("server", "port", 50052, "Port of the Flight service; 0 takes any free one.", 0),
-    Setting("server", "http_port", 9464, "Port for metrics, health and public keys; 0 takes any free one.", 0),
+    Setting("server", "port", 50052, "Port of the Flight service; 0 takes any free one.", 0, 65_535),
+    Setting("server", "http_port", 9464, "Port for metrics, health and public keys; 0 takes any free one.", 0, 65_535),
     Setting("server", "data_dir", "flightsql-data", "Folder for data, users and keys."),
     Setting("server", "worker_threads", 8, "Threads for engine work and encoding.", 1),
     Setting("server", "drain_seconds", 10.0, "How long running calls may go on after a stop was asked for.", 0),
-    Setting("server", "message_bytes", 64 * 1024 * 1024, "Largest message taken from a client.", 1024),
-    Setting("server", "metadata_bytes", 64 * 1024, "Largest set of call headers taken from a client.", 1024),
+    Setting("server", "message_bytes", 64 * 1024 * 1024, "Largest message taken from a client.", 1024, 2**31 - 1),
+    Setting("server", "metadata_bytes", 64 * 1024, "Largest set of call headers taken from a client.", 1024, 2**30 - 1),
     Setting("server", "log_level", "info", "How much is logged.", choices=("debug", "info", "warning", "error")),
     Setting("login", "issuer", "flightsql-server", "The iss claim of tokens made here."),
     Setting("login", "audience", "flightsql-server", "The aud claim of tokens made here."),
@@ -75,7 +85,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("cache", "result_bytes", 64 * 1024 * 1024, "Memory for encoded small results; 0 keeps none.", 0),
     Setting("cache", "result_entry_bytes", 256 * 1024, "Largest result that is kept.", 0),
     Setting("engine", "threads", 0, "Threads of the engine; 0: one for each core.", 0),
-    Setting("engine", "memory_limit", "", "Memory of the engine, such as 4GB; empty: the engine's own default."),
+    Setting("engine", "memory_limit", "", "Memory such as 4GB; empty: the engine's own default.", form=_SIZE),
     Setting("engine", "temp_bytes", 16 * 1024**3, "Disk the engine may spill to.", 0),
     Setting("ingest", "queue_batches", 1_000, "Record batches that may wait for the writer.", 1),
     Setting("ingest", "group_rows", 1_000_000, "Most rows of one commit of the writer.", 1),
@@ -178,10 +188,16 @@ def _checked(setting: Setting, value: Any, source: str) -> Value:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     wrong = not isinstance(value, kind) or (kind is not bool and isinstance(value, bool))
+    if not wrong and kind is float:
+        wrong = not math.isfinite(value)
     if not wrong and setting.minimum is not None:
         wrong = not value >= setting.minimum
+    if not wrong and setting.maximum is not None:
+        wrong = not value <= setting.maximum
     if not wrong and setting.choices:
         wrong = value not in setting.choices
+    if not wrong and setting.form:
+        wrong = re.fullmatch(setting.form[0], value) is None
     if wrong:
         raise ConfigError(f"{source}: {setting.name} must be {_wanted(setting)}.")
     checked: Value = value
@@ -191,5 +207,8 @@ def _checked(setting: Setting, value: Any, source: str) -> Value:
 def _wanted(setting: Setting) -> str:
     if setting.choices:
         return "one of " + ", ".join(setting.choices)
+    if setting.form:
+        return setting.form[1]
     words = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}[type(setting.default)]
-    return words if setting.minimum is None else f"{words}, at least {setting.minimum:g}"
+    words += "" if setting.minimum is None else f", at least {setting.minimum:g}"
+    return words if setting.maximum is None else f"{words} and at most {setting.maximum:g}"

@@ -19,10 +19,11 @@ import click
 import psutil
 import uvloop
 from flightsql_auth.keys import KeyFileError
-from flightsql_auth.policies import PolicyError
+from flightsql_auth.policies import Policies, PolicyError
 from flightsql_auth.store import StateStore
 
 from flightsql_server import config as settings
+from flightsql_server import planner
 from flightsql_server.cli import demo
 from flightsql_server.config import Config, ConfigError
 from flightsql_server.data_dir import DataDir, DataDirError
@@ -49,6 +50,20 @@ def _load(file: Path | None, given: dict[str, Any]) -> Config:
         raise click.ClickException(str(error)) from error
 
 
+def _check(config: Config) -> None:
+    """What the table alone can't know: the dialects there are, and the roles."""
+    try:
+        policies = Policies.from_toml(config.roles)
+    except PolicyError as error:
+        raise click.ClickException(str(error)) from error
+    known = {"sql.dialect": planner.dialects(), "login.anonymous_role": ("", *policies.roles)}
+    for name, choices in known.items():
+        value = config.text(name)
+        if value not in choices:
+            there_are = ", ".join(sorted(choice for choice in choices if choice))
+            raise click.ClickException(f"{config.origins[name]}: {name} can't be {value!r}. There are: {there_are}.")
+
+
 @click.command()
 @_config_options
 @click.option("--demo", "with_demo", is_flag=True, help="Start with demo users and a market that ticks.")
@@ -56,10 +71,11 @@ def _load(file: Path | None, given: dict[str, Any]) -> Config:
 def serve(file: Path | None, with_demo: bool, insecure: bool, **given: Any) -> None:
     """Run the server until it is told to stop."""
     config = _load(file, given)
-    _check_host(config, with_demo, insecure)
-    _start_log(config)
     if with_demo:
         config = replace(config, roles={"viewer": demo.VIEWER_ROLE, **config.roles})
+    _check(config)
+    _check_host(config, with_demo, insecure)
+    _start_log(config)
     with ExitStack() as stack:
         if with_demo and config.origins["server.data_dir"] == "default":
             path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="flightsql-demo-")))
@@ -180,12 +196,7 @@ def check_config(file: Path | None, **given: Any) -> None:
         click.echo(f"{name:{width}}  {value!s:<24} {config.origins[name]}")
     for name in config.roles:
         click.echo(f"{'roles.' + name:{width}}  {'(table)':<24} {file}")
-    try:
-        from flightsql_auth.policies import Policies
-
-        Policies.from_toml(config.roles)
-    except PolicyError as error:
-        raise click.ClickException(str(error)) from error
+    _check(config)
 
 
 def open_store(data_dir: Path) -> StateStore:

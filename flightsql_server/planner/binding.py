@@ -12,7 +12,10 @@ from flightsql_server.planner.request import BoundTable, Draft
 from flightsql_server.planner.visibility import find_table
 
 _TABLE_FUNCTION_NODES = (exp.GenerateSeries, exp.ExplodingGenerateSeries, exp.Unnest, exp.Explode)
+_JOINED_INFORMATION = INFORMATION_SCHEMA + "."
 _TABLE_PARTS = frozenset({"this", "db", "catalog", "alias", "joins", "laterals", "sample", "ordinality"})
+
+_PLAIN_UNION = frozenset({"this", "expression", "distinct", "with_"})
 
 Names = frozenset[str]
 
@@ -42,18 +45,19 @@ def _enter_with(with_: exp.With, ctes: Names, stack: list[tuple[exp.Expr, Names]
     """Pushes the bodies of the CTEs with what each may see; returns what the query after them sees.
 
     As in DuckDB: a CTE sees those before it, not itself. After WITH RECURSIVE, the right arm of a body that is a UNION
-    sees itself as well; anywhere else its own name means what it means outside.
+    sees itself as well; anywhere else (its left arm, EXCEPT, UNION BY NAME) its own name means what it means outside.
+    To see more than the engine does would leave a name unbound that the engine then finds among the tables.
     """
     for cte in with_.expressions:
         name = fold(cte.alias)
         inner = ctes
         body = cte.this
-        inside = body.args.get("with_")
-        if with_.args.get("recursive") and isinstance(body, exp.Union):
+        if with_.args.get("recursive") and (union := _recursive_union(body)) is not None:
+            inside = union.args.get("with_")
             if isinstance(inside, exp.With):
                 inner = _enter_with(inside, inner, stack)
-            arm = body.args.get("expression")
-            for child in body.iter_expressions():
+            arm = union.args.get("expression")
+            for child in union.iter_expressions():
                 if child is not inside:
                     stack.append((child, inner | {name} if child is arm else inner))
         else:
@@ -63,6 +67,16 @@ def _enter_with(with_: exp.With, ctes: Names, stack: list[tuple[exp.Expr, Names]
                 stack.append((part, ctes))
         ctes = ctes | {name}
     return ctes
+
+
+def _recursive_union(body: exp.Expr) -> exp.Union | None:
+    """The UNION that makes a CTE recursive for the engine, if it does: a plain one, brackets around or not."""
+    while isinstance(body, exp.Subquery) and all(not value or part == "this" for part, value in body.args.items()):
+        body = body.this
+    if not isinstance(body, exp.Union):
+        return None
+    plain = all(not value or part in _PLAIN_UNION for part, value in body.args.items())
+    return body if plain else None
 
 
 def _bind_table(draft: Draft, node: exp.Table, ctes: Names) -> exp.Expr | None:
@@ -75,6 +89,9 @@ def _bind_table(draft: Draft, node: exp.Table, ctes: Names) -> exp.Expr | None:
         _check_table_function(node, this)
         return None
     name, schema, catalog = node.name, node.db, node.catalog
+    if fold(name).startswith(_JOINED_INFORMATION) and not catalog:
+        # BigQuery's parser takes the two as one name.
+        name, schema, catalog = name[len(_JOINED_INFORMATION) :], INFORMATION_SCHEMA, schema
     if not schema and not catalog and fold(name) in ctes:
         return None
     if fold(schema) == INFORMATION_SCHEMA and fold(catalog) in ("", fold(draft.request.catalog.name)):

@@ -11,7 +11,7 @@ from sqlglot.errors import ErrorLevel, ParseError, SqlglotError, TokenError, Uns
 from sqlglot.tokenizer_core import Token, TokenType
 
 from flightsql_server.errors import InvalidParameter, SqlSyntaxError, UnsupportedFeature
-from flightsql_server.planner.functions import NATIVE
+from flightsql_server.planner.functions import CLOCK_WORDS, NATIVE
 from flightsql_server.planner.names import did_you_mean, shown
 from flightsql_server.planner.request import Draft
 
@@ -27,6 +27,7 @@ _INTERVAL_UNIT = re.compile(
     r"(?:year|quarter|month|week|day|hour|minute|second|millisecond|microsecond|decade|centur(?:y|ie)|millenni(?:um|a))s?$",
     re.IGNORECASE,
 )
+_ESCAPE_STRINGS = frozenset({"duckdb", "postgres", "redshift", "materialize", "risingwave"})
 _NOT_OURS = {"", "dax", "prql", "solr", "tableau"}
 _DIALECTS: dict[str, Dialect] = {
     name: Dialect.get_or_raise(name) for name in sorted(d.value for d in Dialects) if name not in _NOT_OURS
@@ -53,7 +54,7 @@ def choose(draft: Draft) -> None:
 def tokenize(draft: Draft) -> None:
     """Rule: split the text into tokens; what can't be split (an open quote) is a syntax error."""
     try:
-        draft.tokens = _DIALECTS[draft.dialect].tokenize(draft.text)
+        draft.tokens = _split(draft.dialect, draft.text)
     except TokenError:
         raise SqlSyntaxError(
             f"The text does not read as {draft.dialect}: a quote, comment or name is not closed.",
@@ -100,14 +101,32 @@ def generate(draft: Draft) -> None:
         raise
     except (SqlglotError, ValueError, TypeError, AttributeError, KeyError, IndexError, AssertionError):
         # The generator trips over odd trees (a missing argument, say); such a statement has no translation.
-        raise UnsupportedFeature(
-            f"The statement can't be translated from {draft.dialect}.", hint="Write it another way."
-        ) from None
+        raise untranslatable(draft) from None
 
 
 def written_tokens(draft: Draft) -> list[Token]:
     """The generated text, split as the engine's dialect splits it."""
-    return _DIALECTS[draft.request.backend_dialect].tokenize(draft.sql)
+    try:
+        return _split(draft.request.backend_dialect, draft.sql)
+    except TokenError:
+        raise untranslatable(draft) from None
+
+
+def untranslatable(draft: Draft) -> UnsupportedFeature:
+    """The refusal of a statement for which no part can be named."""
+    return UnsupportedFeature(f"The statement can't be translated from {draft.dialect}.", hint="Write it another way.")
+
+
+def unescape(draft: Draft, node: exp.ByteString) -> None:
+    """Turns E'...' into a plain string, its escapes resolved; where such a string means bytes, it is refused."""
+    if draft.dialect not in _ESCAPE_STRINGS:
+        raise UnsupportedFeature("Literals of bytes are not accepted.", hint="Decode them from base64 or hex.")
+    node.replace(exp.Literal.string(node.name))
+
+
+def _split(dialect: str, text: str) -> list[Token]:
+    tokens: list[Token] = _DIALECTS[dialect].tokenize(text)
+    return tokens
 
 
 def _keep_native(tokens: list[Token]) -> list[Token]:
@@ -162,6 +181,18 @@ def keep_native_node(draft: Draft, node: exp.Expr) -> None:
         if isinstance(inner, exp.Is) and isinstance(inner.expression, exp.Null):
             inner.set("expression", exp.Not(this=inner.expression))
             node.replace(inner)
+
+
+def keep_native_clock(draft: Draft, node: exp.Expr) -> None:
+    """Writes CURRENT_DATE and its kin as the user did: the engine names the result column by that spelling."""
+    if any(node.args.values()) or not isinstance(node, exp.Func):
+        return
+    words = {name.lower() for name in type(node).sql_names()}
+    for token, follower in zip(draft.tokens, [*draft.tokens[1:], None], strict=True):
+        if token.text.lower() in words & CLOCK_WORDS:
+            if follower is None or follower.token_type != TokenType.L_PAREN:
+                node.replace(exp.Column(this=exp.Identifier(this=token.text, quoted=False)))
+            return
 
 
 def _like(token: Token, kind: TokenType, text: str) -> Token:

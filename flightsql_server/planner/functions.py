@@ -141,7 +141,7 @@ SESSION = _names("version current_user user session_user current_role current_sc
 SYNTAX = _names(
     """
     all and any array as asc between by cast case coalesce columns cross cube decimal desc distinct else end except
-    exclude exists extract filter for from glob group grouping having ilike if in inner interval intersect is join
+    exclude exists extract filter for from group grouping having ilike if in inner interval intersect is join
     lambda lateral left like limit not nullif numeric offset on or order outer over overlay partition position
     materialized qualify recursive rename replace right rollup row select semi set sets similar some struct substring
     system bernoulli reservoir then to top trim try_cast union unnest using values varchar char bpchar bit when where

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 from sqlglot import exp
 from sqlglot.tokenizer_core import Token, TokenType
@@ -31,6 +32,11 @@ _TRANSACTIONS = frozenset({"begin", "start", "commit", "rollback", "abort", "sav
 
 _READS_ONLY = "This server answers queries; live datasets take rows by DoPut."
 _WORD = re.compile(r"\w+")
+_WORDS = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?: [A-Za-z_]+)*|[0-9]*", re.ASCII)
+_NUMBER = re.compile(r"[0-9]*\.?[0-9]*(?:[eE][+-]?[0-9]+)?", re.ASCII)
+# These are always written between quotes, with quotes inside doubled.
+_QUOTED_KINDS = frozenset({exp.RawString, exp.National, exp.UnicodeString, exp.JSONPathKey})
+_ESCAPES = re.compile(r"\\[uU0-7]")
 _NODE_NAMES: dict[type, str] = {
     exp.Into: "SELECT … INTO",
     exp.Lock: "FOR UPDATE and FOR SHARE",
@@ -94,6 +100,8 @@ def check_tokens(draft: Draft) -> None:
             )
         end = token.end
         run = run + 1 if kind == previous and kind not in _CLOSING else 0
+        if kind == TokenType.BYTE_STRING and _ESCAPES.search(draft.text, token.start, token.end + 1):
+            raise UnsupportedFeature("Escapes by character number are not accepted.", hint="Write the character itself.")
         if kind == TokenType.L_BRACKET and previous in _SUBSCRIPTED:
             subscripts += 1
         previous = kind
@@ -147,11 +155,15 @@ def check_nodes(draft: Draft) -> None:
         node, depth, chain = stack.pop()
         kind = node.__class__
         if kind not in allowed.ALLOWED:
-            raise _refused_node(node)
+            raise _refused_node(draft, node)
+        if kind is exp.Select and not node.args.get("expressions"):
+            raise SqlSyntaxError("A SELECT names no columns.", hint="Name some, or write SELECT *.")
         if kind is exp.Anonymous:
             _check_anonymous(draft, node)
         elif kind in allowed.VOLATILE or kind is exp.TableSample:
             draft.volatile = True
+            if native:
+                dialect.keep_native_clock(draft, node)
         elif kind in allowed.SESSION:
             draft.session_nodes.append(node)
         elif kind is exp.Column and not node.args.get("table"):
@@ -160,16 +172,26 @@ def check_nodes(draft: Draft) -> None:
                 draft.volatile = True
             elif word in functions.SESSION:
                 draft.session_nodes.append(node)
+        elif kind is exp.ByteString:
+            dialect.unescape(draft, node)
         elif native:
             dialect.keep_native_node(draft, node)
         if depth > limit or chain > chain_limit:
             raise _too_deep(draft.limits.depth)
         left = node.args.get("this") if isinstance(node, (exp.Binary, exp.SetOperation)) else None
-        for child in node.iter_expressions():
-            if child is left:
-                stack.append((child, depth, chain + 1))
-            else:
-                stack.append((child, depth + 1, 0))
+        for value in node.args.values():
+            if value is left and isinstance(value, exp.Expr):
+                stack.append((value, depth, chain + 1))
+            elif isinstance(value, exp.Expr):
+                stack.append((value, depth + 1, 0))
+            elif isinstance(value, list):
+                for item in value:
+                    if isinstance(item, exp.Expr):
+                        stack.append((item, depth + 1, 0))
+                    elif isinstance(item, str):
+                        _check_word(node, item)
+            elif isinstance(value, str):
+                _check_word(node, value)
 
 
 def check_written(draft: Draft) -> None:
@@ -179,10 +201,13 @@ def check_written(draft: Draft) -> None:
     functions by others, and a name that it makes must pass as well.
     """
     tokens = dialect.written_tokens(draft)
-    for at, token in enumerate(tokens[1:], 1):
-        if token.token_type == TokenType.SEMICOLON:
-            raise UnsupportedFeature("The statement can't be translated into one statement.")
-        if token.token_type != TokenType.L_PAREN:
+    depth = 0
+    for at, token in enumerate(tokens):
+        depth += (token.token_type == TokenType.L_PAREN) - (token.token_type == TokenType.R_PAREN)
+        if token.token_type == TokenType.SEMICOLON or token.comments or depth < 0:
+            # The generator writes none of these: some text of the user stands where it must not.
+            raise dialect.untranslatable(draft)
+        if token.token_type != TokenType.L_PAREN or at == 0:
             continue
         before = tokens[at - 1]
         name = fold(before.text)
@@ -194,7 +219,7 @@ def check_written(draft: Draft) -> None:
         if at > 1 and tokens[at - 2].token_type == TokenType.ALIAS:
             continue
         if not _names_cte(tokens, at):
-            raise _refused_function(draft, before.text)
+            raise _refused_function(before.text)
 
 
 def _names_cte(tokens: list[Token], at: int) -> bool:
@@ -209,6 +234,26 @@ def _names_cte(tokens: list[Token], at: int) -> bool:
     )
 
 
+def _check_word(node: exp.Expr, word: str) -> None:
+    """Refuses text in the tree that the generator would write as it is, unless it is a plain word or number.
+
+    Units of time, names of types and the like may come from quoted names and strings of the user: written out bare,
+    ``EXTRACT("year FROM d) FROM secrets --" FROM d)`` would become another statement.
+    """
+    kind = node.__class__
+    if kind in _QUOTED_KINDS or _WORDS.fullmatch(word):
+        return
+    if kind is exp.Identifier:
+        node.set("quoted", True)
+    elif kind is exp.Literal:
+        if not node.args.get("is_string") and not _NUMBER.fullmatch(word):
+            raise SqlSyntaxError(f'"{shown(word, 40)}" is not a number.', hint="Write numbers in decimal.")
+    elif kind is not exp.Anonymous:
+        raise UnsupportedFeature(
+            f'"{shown(word, 40)}" can\'t stand here.', hint="Write a plain word: a unit of time, a type, a method."
+        )
+
+
 def _check_anonymous(draft: Draft, node: exp.Expr) -> None:
     this = node.args.get("this")
     name = this if isinstance(this, str) else node.name
@@ -221,17 +266,25 @@ def _check_anonymous(draft: Draft, node: exp.Expr) -> None:
     elif key in functions.SESSION and not node.expressions:
         draft.session_nodes.append(node)
     elif key not in functions.ALLOWED and key not in functions.TABLE_FUNCTIONS:
-        raise _refused_function(draft, name)
+        raise _refused_function(name)
 
 
-def _refused_function(draft: Draft, name: str) -> UnsupportedFeature:
+def _written_name(draft: Draft, node: exp.Func) -> str:
+    """How the user wrote the name of a function that the parser knows; its own name of the kind, if that fails."""
+    names = {node.key} | {fold(name).replace("_", "") for name in type(node).sql_names()}
+    for token, follower in pairwise(draft.tokens):
+        if follower.token_type == TokenType.L_PAREN and fold(token.text).replace("_", "") in names:
+            return token.text
+    return node.key
+
+
+def _refused_function(name: str) -> UnsupportedFeature:
     known = near(name, functions.ALLOWED)
     hint = f"Did you mean {' or '.join(known)}?" if known else "Use a function of the reference."
-    del draft
     return UnsupportedFeature(f"The function {shown(name, 60)} is not accepted.", hint=hint)
 
 
-def _refused_node(node: exp.Expr) -> UnsupportedFeature:
+def _refused_node(draft: Draft, node: exp.Expr) -> UnsupportedFeature:
     if isinstance(node, (exp.Placeholder, exp.Parameter, exp.SessionParameter)):
         return UnsupportedFeature("Parameters are not accepted yet.", hint="Write the value into the statement.")
     if isinstance(node, (exp.DML, exp.DDL, exp.Drop, exp.Alter, exp.TruncateTable, exp.Copy)) and not isinstance(
@@ -241,7 +294,7 @@ def _refused_node(node: exp.Expr) -> UnsupportedFeature:
     if isinstance(node, exp.Pivot):
         return UnsupportedFeature("PIVOT and UNPIVOT are not accepted yet.", hint="Write it with GROUP BY and FILTER.")
     if isinstance(node, exp.Func):
-        return UnsupportedFeature(f"The function {node.key} is not accepted.", hint="Use a function of the reference.")
+        return _refused_function(_written_name(draft, node))
     name = _NODE_NAMES.get(type(node)) or f"{node.key.upper()} inside a query"
     return UnsupportedFeature(f"{name} is not accepted.", hint="Write the query without it.")
 

@@ -52,10 +52,8 @@ def _lookup(catalog: Catalog, wanted: TableName) -> Table | None:
     if found is not None:
         return found
     schema, name = fold(wanted.schema), fold(wanted.name)
-    for key in sorted(catalog.tables):
-        if fold(key.name) == name and fold(key.schema) == schema:
-            return catalog.tables[key]
-    return None
+    matches = [key for key in catalog.tables if fold(key.name) == name and fold(key.schema) == schema]
+    return catalog.tables[min(matches)] if matches else None
 
 
 def _visible_names(request: Request) -> Iterator[str]:

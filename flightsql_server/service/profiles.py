@@ -13,7 +13,8 @@ from flightsql_server.errors import InvalidParameter
 
 STANDARD, JDBC = "standard", "jdbc"
 PROFILES = (STANDARD, JDBC)
-_AGENTS = (("jdbc flight sql driver", JDBC),)
+# The driver names itself only since version 19; before, all that tells it is the gRPC library for Java.
+_AGENTS = (("jdbc flight sql driver", JDBC), ("grpc-java", JDBC))
 
 
 def profile_of_agent(user_agent: str) -> str:

@@ -199,7 +199,8 @@ class Statements:
         step: asyncio.Future[list[bytes]] | None = self._submit(running.first)
         sent = 0
         try:
-            messages = await step
+            # Shielded, for cancelling the future would hide that its worker is still in the statement.
+            messages = await asyncio.shield(step)
             self._seconds["first_rows"].observe(time.perf_counter() - started)
             if running.ended and key is not None:
                 self._keep(key, messages, running.rows)
@@ -212,7 +213,7 @@ class Statements:
                     await send(message)
                 if step is None:
                     break
-                messages = await step
+                messages = await asyncio.shield(step)
             self._seconds["stream"].observe(time.perf_counter() - started)
             return running.rows
         finally:

@@ -42,7 +42,7 @@ def connection() -> Iterator[duckdb.DuckDBPyConnection]:
         ("bigquery", "SELECT COUNTIF(side = 'BUY') FROM orders", [(2,)]),
         ("tsql", "SELECT TOP 1 [symbol] FROM [main].[orders] ORDER BY [order_id]", [("AAA",)]),
         ("tsql", "SELECT ISNULL(NULL, 5), IIF(1 = 1, 'a', 'b')", [(5, "a")]),
-        ("clickhouse", "SELECT toInt32('7'), count() FROM orders", [(7, 4)]),
+        ("clickhouse", "SELECT any(currency), count() FROM positions WHERE currency = 'USD'", [("USD", 2)]),
         ("spark", "SELECT nvl(NULL, 1), size(array(1, 2))", [(1, 2)]),
         ("trino", "SELECT approx_distinct(symbol), cardinality(ARRAY[1, 2]) FROM orders", [(3, 2)]),
         ("redshift", "SELECT DATEADD(day, 1, DATE '2026-01-01')::DATE::VARCHAR", [("2026-01-02",)]),

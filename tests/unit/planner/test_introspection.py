@@ -43,7 +43,8 @@ def test_the_views_have_the_engines_columns(view: str, connection: duckdb.DuckDB
 def test_columns_say_what_the_engine_says(connection: duckdb.DuckDBPyConnection) -> None:
     ask = (
         "SELECT table_catalog, table_schema, table_name, column_name, ordinal_position, data_type, numeric_precision, "
-        "numeric_precision_radix, numeric_scale FROM information_schema.columns WHERE table_catalog = 'desk' ORDER BY ALL"
+        "numeric_precision_radix, numeric_scale FROM information_schema.columns "
+        "WHERE table_catalog = 'desk' ORDER BY ALL"
     )
     assert rows(connection, ask) == connection.sql(ask).fetchall()
 
@@ -66,7 +67,7 @@ def test_the_views_hold_only_what_the_caller_may_see(connection: duckdb.DuckDBPy
         "SELECT table_name FROM INFORMATION_SCHEMA.TABLES",
         "WITH x AS (FROM information_schema.tables) SELECT table_name FROM x",
         "SELECT table_name FROM (SELECT * FROM information_schema.tables) q",
-        "SELECT table_name FROM information_schema.tables WHERE table_name IN (SELECT table_name FROM information_schema.tables)",
+        "SELECT table_name FROM information_schema.tables t WHERE EXISTS (FROM information_schema.columns)",
     ],
 )
 def test_the_views_stand_wherever_tables_may(text: str, connection: duckdb.DuckDBPyConnection) -> None:
@@ -145,7 +146,7 @@ def test_use_of_hidden_and_absent_schemas_fails_alike(text: str) -> None:
     with pytest.raises(InvalidParameter) as refused:
         world.planned(text, grants=world.TRADER)
     assert refused.value.message == f'Schema "{text[4:]}" does not exist.'
-    assert refused.value.hint.startswith("Name a schema") or "u_alice" in refused.value.hint
+    assert "bob" not in refused.value.hint.replace(text[4:], "")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,131 @@
+"""The reference pages that are made from the code: ``python -m tests.reference_pages`` writes them anew."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from flightsql_server import errors
+from flightsql_server.config import SETTINGS, Setting
+from flightsql_server.errors import ServerError
+
+ROOT = Path(__file__).parents[1]
+
+_SECTIONS = {
+    "server": "Ports, folder, threads and the limits of the wire",
+    "login": "Who comes in, and for how long",
+    "sql": "Statements as text",
+    "query": "Statements that run",
+    "cache": "What is kept to answer faster",
+    "engine": "DuckDB",
+    "ingest": "Rows on their way in",
+}
+
+_CONFIGURATION = """\
+# Configuration
+
+A setting has a default. A TOML file given by `--config` goes over it, an environment variable over the file, and an
+option of the command line over all of them. `flightsql-server check-config` prints every setting with its value and
+where that came from, and ends with an error when one can't be used.
+
+```toml
+[server]
+port = 50052
+drain_seconds = 10.0
+
+[sql]
+dialect = "postgres"
+
+[roles.desk]            # a role: what its users may read and write
+select = ["market_data", "positions"]
+ingest = ["market_data"]
+```
+
+`ARROW_FLIGHT_PORT` is an older name for `FLIGHTSQL_SERVER_PORT` and yields to it. Passwords, tokens and keys are never
+settings: they live in files of the data directory, which only its owner can read.
+"""
+
+_ERRORS = """\
+# Errors
+
+The message of every error begins with its SQLSTATE in brackets, `[42P01] There is no table …`, and says what can be
+done about it. The gRPC status is the one below; drivers show both in the text of their exception. Nothing in a message
+comes from the data, from the server's files or from a log. What the server itself did wrong is answered by XX000 with
+an incident number, under which its log holds the cause.
+"""
+
+_FAMILIES = {
+    errors.UserError: "The call is wrong",
+    errors.ResourceError: "A limit of the server",
+    errors.ExternalError: "Something beside the server, or its own stop",
+    errors.InternalError: "A defect",
+}
+
+
+def configuration_page() -> str:
+    """docs/reference/configuration.md"""
+    lines = [_CONFIGURATION]
+    for section, title in _SECTIONS.items():
+        lines += [f"## {title}", "", f"`[{section}]`", ""]
+        lines += ["| setting | default | environment | meaning |", "| --- | --- | --- | --- |"]
+        lines += [_setting_line(setting) for setting in SETTINGS if setting.section == section]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _setting_line(setting: Setting) -> str:
+    default = f'"{setting.default}"' if isinstance(setting.default, str) else str(setting.default)
+    meaning = setting.meaning
+    if setting.choices:
+        meaning += f" One of {', '.join(setting.choices)}."
+    if setting.minimum:
+        meaning += f" At least {setting.minimum:g}."
+    if setting.maximum:
+        meaning += f" At most {setting.maximum:.0f}."
+    return f"| `{setting.key}` | `{default}` | `{setting.environment}` | {meaning} |"
+
+
+def error_classes() -> list[type[ServerError]]:
+    """The classes that a client can meet, in the order in which errors.py defines them."""
+    found = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, ServerError)]
+    leaves = [kind for kind in found if not kind.__subclasses__()]
+    return sorted(leaves, key=lambda kind: inspect.getsourcelines(kind)[1])
+
+
+def _error_lines(family: type[ServerError]) -> Iterator[str]:
+    for kind in error_classes():
+        if issubclass(kind, family):
+            meaning = " ".join((kind.__doc__ or "").split()).replace("``", "`")
+            yield f"| `{kind.sqlstate}` | {kind.__name__} | `{kind.status}` | {meaning} |"
+
+
+def errors_page() -> str:
+    """docs/reference/errors.md"""
+    lines = [_ERRORS]
+    for family, title in _FAMILIES.items():
+        lines += [f"## {title}", ""]
+        if family is not errors.InternalError:
+            lines += [" ".join((family.__doc__ or "").split()), ""]
+        lines += ["| SQLSTATE | error | gRPC status | meaning |", "| --- | --- | --- | --- |"]
+        lines += [*_error_lines(family), ""]
+    return "\n".join(lines)
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "docs/reference/configuration.md": configuration_page,
+    "docs/reference/errors.md": errors_page,
+}
+
+
+def main() -> None:
+    """Writes every page."""
+    for name, make in PAGES.items():
+        file = ROOT / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(make(), encoding="utf-8")
+        print(name)
+
+
+if __name__ == "__main__":
+    main()
