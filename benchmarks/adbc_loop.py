@@ -1,4 +1,7 @@
-"""A closed loop of ADBC clients, one connection and one thread each: ``adbc_loop.py URL LOGIN QUERY CLIENTS SECONDS``."""
+"""A closed loop of ADBC clients, one connection and one thread each.
+
+``adbc_loop.py URL LOGIN QUERY CLIENTS SECONDS``
+"""
 
 from __future__ import annotations
 

@@ -210,5 +210,5 @@ def _wanted(setting: Setting) -> str:
     if setting.form:
         return setting.form[1]
     words = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}[type(setting.default)]
-    words += "" if setting.minimum is None else f", at least {setting.minimum:g}"
-    return words if setting.maximum is None else f"{words} and at most {setting.maximum:g}"
+    words += "" if setting.minimum is None else f", at least {setting.minimum:.12g}"
+    return words if setting.maximum is None else f"{words} and at most {setting.maximum:.12g}"

@@ -60,7 +60,7 @@ class Metrics:
         # Statements on their way through the rooms.
         self.stage_seconds = Histogram(
             "flightsql_stage_seconds",
-            "Time of a statement in one stage: plan, describe, queue, engine.",
+            "Time of a statement in one stage: plan, describe, queue, first_rows, stream.",
             ("stage",),
             buckets=(0.00005, 0.0001, 0.00025, *_SECONDS),
             registry=r,

@@ -7,12 +7,11 @@ import logging
 import platform
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
 
-import adbc_driver_flightsql
 import grpc
 import grpc.aio
 import pyarrow as pa
-import sqlglot
 from flightsql_auth.authenticator import Authenticator
 from flightsql_auth.keys import KeyRing
 from flightsql_auth.policies import Policies
@@ -86,7 +85,7 @@ class Server:
             default_dialect=config.text("sql.dialect"),
             prepared_per_session=config.integer("sql.prepared_per_session"),
         )
-        self._health = health.aio.HealthServicer()
+        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         self._http = HttpServer(self.metrics.registry, self._keys.jwks, self.wrong)
         self._serving = False
         self.port = self.http_port = 0
@@ -221,8 +220,8 @@ class Server:
                 "python": platform.python_version(),
                 "engine": f"{self._engine.capabilities.name} {self._engine.capabilities.version}",
                 "pyarrow": pa.__version__,
-                "sqlglot": sqlglot.__version__,
-                "adbc_driver": adbc_driver_flightsql.__version__,
+                "sqlglot": metadata.version("sqlglot"),
+                "grpc": grpc.__version__,
             }
         )
 

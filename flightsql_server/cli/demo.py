@@ -55,12 +55,14 @@ async def start(server: Server, data_dir: Path) -> Player:
 
 
 def welcome(host: str, port: int, http_port: int) -> str:
-    """Lines to paste into a client."""
+    """Lines to paste into a client; the command is written as it was called."""
+    command = sys.argv[0] if "/" in sys.argv[0] else "flightsql-server"
     return f"""
 A demo market ticks at grpc://{host}:{port}. Users: admin/admin, trader/trader, viewer/viewer. Stop it with Ctrl-C.
 
 In this shell:
-  FLIGHTSQL_PASSWORD=trader flightsql-server sql --url grpc://{host}:{port} -u trader "SELECT * FROM market_data LIMIT 5"
+  export FLIGHTSQL_URL=grpc://{host}:{port} FLIGHTSQL_USER=trader FLIGHTSQL_PASSWORD=trader
+  {command} sql "SELECT * FROM market_data LIMIT 5"
 
 Python, ADBC:
   import adbc_driver_flightsql.dbapi as fs
@@ -69,10 +71,12 @@ Python, ADBC:
 
 Python, pyarrow:
   import pyarrow.flight as fl
-  c = fl.connect("grpc://{host}:{port}"); o = fl.FlightCallOptions(headers=[c.authenticate_basic_token("trader", "trader")])
+  c = fl.connect("grpc://{host}:{port}")
+  o = fl.FlightCallOptions(headers=[c.authenticate_basic_token("trader", "trader")])
   print(c.do_get(fl.Ticket(b"market_data"), o).read_all())
 
-JDBC and DBeaver (driver org.apache.arrow:flight-sql-jdbc-driver:18.3.0, Java option --add-opens=java.base/java.nio=ALL-UNNAMED):
+JDBC and DBeaver (driver org.apache.arrow:flight-sql-jdbc-driver:18.3.0, Java option
+--add-opens=java.base/java.nio=ALL-UNNAMED):
   jdbc:arrow-flight-sql://{host}:{port}/?useEncryption=false&user=trader&password=trader
 
 Metrics and health:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import os
 import signal
 import socket
 import sys
@@ -76,6 +77,7 @@ def serve(file: Path | None, with_demo: bool, insecure: bool, **given: Any) -> N
     _check(config)
     _check_host(config, with_demo, insecure)
     _start_log(config)
+    os.umask(0o077)  # whatever is written from here on, no other user reads
     with ExitStack() as stack:
         if with_demo and config.origins["server.data_dir"] == "default":
             path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="flightsql-demo-")))

@@ -9,6 +9,9 @@ from flightsql_server.data.datasets import Dataset
 from flightsql_server.errors import InvalidParameter
 
 
+_ANY_INTEGER = pa.decimal128(20, 0)
+
+
 def conform(batch: pa.RecordBatch, dataset: Dataset) -> pa.RecordBatch:
     """The batch with the dataset's columns, in its order and types.
 
@@ -51,6 +54,9 @@ def _cast(array: pa.Array, field: pa.Field, where: str) -> pa.Array:
         raise InvalidParameter(f"{where} must be {field.type}, not {source}.", hint="Cast it before sending.")
     if pa.types.is_timestamp(source) and source.tz is None:
         array = array.cast(pa.timestamp(source.unit, tz="UTC"))
+    if pa.types.is_integer(source) and pa.types.is_decimal(field.type):
+        # Straight to the target Arrow looks at the types alone and refuses every value of a wide one.
+        array = array.cast(_ANY_INTEGER)
     try:
         return array.cast(field.type, safe=True)
     except pa.ArrowInvalid as error:

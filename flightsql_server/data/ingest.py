@@ -216,7 +216,7 @@ def _late_rows(
     keys = ", ".join(f"r.{quoted(key)}" for key in dataset.key)
     join = " AND ".join(f"old.{quoted(key)} = r.{quoted(key)}" for key in dataset.key)
     order = quoted(dataset.order_column)
-    late = transaction.execute_with(
+    found = transaction.execute_with(
         rows,
         f"""SELECT s FROM (
               SELECT r._seq AS s, r.{order} AS o, old.{order} AS before,
@@ -225,10 +225,11 @@ def _late_rows(
               FROM incoming r LEFT JOIN {table_sql(dataset.name)} old ON {join})
             WHERE o < before OR o < beside""",
     )
+    late = [int(str(row[0])) for row in found]
     counts, at = [], first_seq
     for item in items:
         end = at + item.batch.num_rows
-        counts.append(sum(1 for row in late if at <= row[0] < end))  # type: ignore[operator]
+        counts.append(sum(at <= seq < end for seq in late))
         at = end
     return counts
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -19,9 +18,15 @@ import duckdb
 import pyarrow as pa
 
 from flightsql_server import errors
+from flightsql_server.engine.duckdb_errors import translated
+from flightsql_server.engine.duckdb_statements import Bound, DuckDBStream, IdleStatements
 from flightsql_server.model import CATALOG, MAIN_SCHEMA, Capabilities, ResultStream, SessionOptions, TableName
 
 log = logging.getLogger(__name__)
+
+# One takes about 6 KiB.
+_IDLE_STATEMENTS = 2_000
+_SIGNATURES = 4_096
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +68,14 @@ class DuckDBEngine:
             self._root = duckdb.connect(str(data_dir / f"{CATALOG}.duckdb"))
             _harden(self._root, data_dir, options)
         except duckdb.Error as error:
-            log.error("DuckDB can't open its file: %s", error)
+            log.exception("DuckDB can't open its file")
             raise errors.EngineUnavailable(
                 "The database file can't be opened: another process holds it, or it is damaged.",
                 hint="Stop the other process, or restore the data directory from a backup.",
             ) from error
         self._capabilities = _capabilities(self._root)
+        self._idle = IdleStatements(_IDLE_STATEMENTS)
+        self._arrow_types: dict[tuple[str, ...], list[pa.DataType]] = {}
         self._write_lock = threading.Lock()
 
     @property
@@ -76,21 +83,48 @@ class DuckDBEngine:
         return self._capabilities
 
     def describe(self, sql: str, options: SessionOptions) -> pa.Schema:
-        """The schema of the rows; DuckDB binds the statement and runs nothing of it."""
+        """The schema of the rows; DuckDB binds the statement and runs nothing of it.
+
+        The bound statement is kept for the ``open`` that mostly follows.
+        """
+        with translated():
+            bound = self._idle.take(sql, options) or self._bind(sql, options)
+            try:
+                schema = self._schema_of(bound.relation)
+            except BaseException:
+                bound.connection.close()
+                raise
+            self._idle.give(bound)
+        return schema
+
+    def _bind(self, sql: str, options: SessionOptions) -> Bound:
         connection = self._cursor(options)
         try:
-            with _translated():
-                relation = connection.sql(sql)
-                schema = relation.limit(0).to_arrow_table().schema
-                return _renamed(schema, relation.columns)
-        finally:
+            relation = connection.sql(sql)
+        except BaseException:
             connection.close()
+            raise
+        if relation is None:  # the planner lets nothing through that yields no rows
+            connection.close()
+            raise errors.InternalError()
+        return Bound(sql, options.time_zone, connection, relation)
+
+    def _schema_of(self, relation: duckdb.DuckDBPyRelation) -> pa.Schema:
+        """Arrow's types for DuckDB's; asking DuckDB for them costs a second bind, so what it said is remembered."""
+        signature = tuple(map(str, relation.types))
+        types = self._arrow_types.get(signature)
+        if types is None:
+            types = relation.limit(0).to_arrow_table().schema.types
+            if len(self._arrow_types) >= _SIGNATURES:
+                self._arrow_types.clear()
+            self._arrow_types[signature] = types
+        return pa.schema(list(zip(relation.columns, types, strict=True)))
 
     def tables_of(self, sql: str) -> frozenset[TableName]:
         """The base tables that DuckDB's binder finds in the statement."""
         connection = self._root.cursor()
         try:
-            with _translated():
+            with translated():
                 names = connection.get_table_names(sql, qualified=True)
         finally:
             connection.close()
@@ -98,7 +132,9 @@ class DuckDBEngine:
 
     def open(self, sql: str, options: SessionOptions, batch_rows: int) -> ResultStream:
         """The statement on a connection of its own; it starts with the first ``read``."""
-        return DuckDBStream(self._cursor(options), sql, batch_rows)
+        return DuckDBStream(
+            lambda: self._idle.take(sql, options) or self._bind(sql, options), self._idle.give, batch_rows
+        )
 
     @contextmanager
     def transaction(self) -> Iterator[DuckDBTransaction]:
@@ -106,7 +142,7 @@ class DuckDBEngine:
         with self._write_lock:
             connection = self._root.cursor()
             try:
-                with _translated():
+                with translated():
                     connection.begin()
                     try:
                         yield DuckDBTransaction(connection)
@@ -129,66 +165,17 @@ class DuckDBEngine:
             connection.close()
 
     def close(self) -> None:
+        self._idle.close()
         self._root.close()
+        # DuckDB's binding complains at the interpreter's exit of every object that somebody still holds then.
+        del self._root
 
     def _cursor(self, options: SessionOptions) -> duckdb.DuckDBPyConnection:
         connection = self._root.cursor()
         if options.time_zone != "UTC":
-            with _translated():
+            with translated():
                 connection.execute("SET TimeZone = ?", [options.time_zone])
         return connection
-
-
-class DuckDBStream:
-    """A statement; see ``model.ResultStream``. Memory stays flat however long the result is.
-
-    In DuckDB 2.0 a relation's reader streams, while a cursor's ``execute`` would build the whole result first.
-    """
-
-    def __init__(self, connection: duckdb.DuckDBPyConnection, sql: str, batch_rows: int) -> None:
-        self._connection = connection
-        self._sql = sql
-        self._batch_rows = batch_rows
-        self._reader: pa.RecordBatchReader | None = None
-        self._names: list[str] | None = None
-        self._cancelled = False
-
-    def read(self) -> pa.RecordBatch | None:
-        with _translated():
-            if self._cancelled:
-                raise errors.StatementCancelled("The statement was stopped.")
-            if self._reader is None:
-                self._reader = self._start()
-            try:
-                batch = self._reader.read_next_batch()
-            except StopIteration:
-                return None
-        return batch if self._names is None else batch.rename_columns(self._names)
-
-    def _start(self) -> pa.RecordBatchReader:
-        relation = self._connection.sql(self._sql)
-        if relation is None:
-            raise errors.InternalError()
-        reader = relation.to_arrow_reader(self._batch_rows)
-        if reader.schema.names != relation.columns:
-            self._names = relation.columns
-        return reader
-
-    def cancel(self) -> None:
-        """Interrupts the statement: a ``read`` that waits raises within milliseconds.
-
-        An interrupt that comes between the start of a ``read`` and the start of the statement is lost, so call it
-        again while the ``read`` lasts.
-        """
-        self._cancelled = True
-        with suppress(duckdb.Error):
-            self._connection.interrupt()
-
-    def close(self) -> None:
-        if self._reader is not None:
-            with suppress(Exception):
-                self._reader.close()
-        self._connection.close()
 
 
 class DuckDBTransaction:
@@ -218,67 +205,6 @@ def _renamed(schema: pa.Schema, names: list[str]) -> pa.Schema:
 def _table_name(text: str) -> TableName:
     parts = [part.strip('"') for part in text.split(".")]
     return TableName(parts[-2] if len(parts) > 1 else MAIN_SCHEMA, parts[-1])
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """DuckDB's exceptions as the error family. Its texts can hold data values and paths, so none is passed on."""
-    try:
-        yield
-    except errors.ServerError:
-        raise
-    except (duckdb.Error, pa.ArrowException, OSError, RuntimeError, UnicodeDecodeError) as error:
-        raise translate(error) from error
-
-
-def translate(error: BaseException) -> errors.ServerError:
-    """The member of the family that says what DuckDB's exception means to the caller."""
-    text = str(error)
-    if isinstance(error, duckdb.InterruptException) or "INTERRUPT" in text or "nterrupted" in text:
-        return errors.StatementCancelled("The statement was stopped.")
-    if isinstance(error, (duckdb.OutOfMemoryException, MemoryError)) or "Out of Memory" in text:
-        return errors.ResultTooLarge("The statement needs more memory than the server gives it.", hint="Ask for less.")
-    if "No space left" in text or "max_temp_directory_size" in text:
-        return errors.DiskFull("The server's disk is full.", hint="Try again when its administrator has made room.")
-    named = _NAMED_COLUMN.search(text) if isinstance(error, duckdb.BinderException) else None
-    if named:  # the name comes from the statement itself
-        return errors.UndefinedColumn(f'Column "{named[1] or named[2]}" does not exist.', hint=_BIND_HINT)
-    for kinds, family, message, hint in _KINDS:
-        if isinstance(error, kinds):
-            return family(message, hint=hint)
-    for word, family, message, hint in _WORDS:
-        if word in text:
-            return family(message, hint=hint)
-    log.error("DuckDB failed: %s", text)
-    return errors.InternalError()
-
-
-_NAMED_COLUMN = re.compile(r'Referenced column "([^"]+)" not found|does not have a column named "([^"]+)"')
-_CAST = "A value can't be converted to the type that the statement asks for."
-_CAST_HINT = "TRY_CAST gives NULL in such places."
-_RANGE = "A number is out of the range of its type."
-_RANGE_HINT = "Cast to a wider type first."
-_BIND = "The statement doesn't fit the columns and functions it names."
-_BIND_HINT = "Check the names and types of its columns and the arguments of its functions."
-_KINDS: tuple[tuple[tuple[type[BaseException], ...], type[errors.ServerError], str, str], ...] = (
-    ((duckdb.ConversionException,), errors.DataError, _CAST, _CAST_HINT),
-    ((duckdb.OutOfRangeException,), errors.DataError, _RANGE, _RANGE_HINT),
-    ((duckdb.ConstraintException,), errors.DataError, "A row breaks a constraint of its table.", ""),
-    ((duckdb.ParserException, duckdb.SyntaxException), errors.SqlSyntaxError, "The engine can't read this.", ""),
-    ((duckdb.CatalogException, duckdb.BinderException), errors.UndefinedColumn, _BIND, _BIND_HINT),
-    ((duckdb.NotImplementedException,), errors.UnsupportedFeature, "The engine can't do this.", ""),
-    ((duckdb.TypeMismatchException,), errors.DataError, _CAST, _CAST_HINT),
-    ((duckdb.PermissionException,), errors.AccessDenied, "The engine does not allow this.", ""),
-    ((duckdb.TransactionException,), errors.SerializationFailure, "Two changes met.", "Repeat the call."),
-    ((duckdb.InvalidInputException,), errors.DataError, "A function was given a value that it can't take.", ""),
-)
-# While rows stream, Arrow hands DuckDB's errors on as plain ones: only the text's first words tell them apart.
-_WORDS = (
-    ("Conversion Error", errors.DataError, _CAST, _CAST_HINT),
-    ("Out of Range", errors.DataError, _RANGE, _RANGE_HINT),
-    ("Invalid Input", errors.DataError, "A function was given a value that it can't take.", ""),
-    ("Mismatch Type", errors.DataError, _CAST, _CAST_HINT),
-)
 
 
 def _capabilities(connection: duckdb.DuckDBPyConnection) -> Capabilities:

@@ -32,6 +32,15 @@ _TRANSACTIONS = frozenset({"begin", "start", "commit", "rollback", "abort", "sav
 
 _READS_ONLY = "This server answers queries; live datasets take rows by DoPut."
 _WORD = re.compile(r"\w+")
+# Statements of some database; any other first word is a typing error and no statement at all.
+_OTHER_STATEMENTS = frozenset(
+    _WORD.findall(
+        "analyze analyse assert attach audit backup cache call checkpoint close cluster connect deallocate declare deny"
+        " detach disable discard disconnect do enable exec execute export fetch flush force get grant handler help if"
+        " import install kill list listen lock msck notify pragma prepare print purge reassign reindex remove reset"
+        " restore resume return revoke set shutdown stop suspend sync system unset uncache unlisten unlock validate"
+    )
+)
 _WORDS = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?: [A-Za-z_]+)*|[0-9]*", re.ASCII)
 _NUMBER = re.compile(r"[0-9]*\.?[0-9]*(?:[eE][+-]?[0-9]+)?", re.ASCII)
 # These are always written between quotes, with quotes inside doubled.
@@ -101,7 +110,9 @@ def check_tokens(draft: Draft) -> None:
         end = token.end
         run = run + 1 if kind == previous and kind not in _CLOSING else 0
         if kind == TokenType.BYTE_STRING and _ESCAPES.search(draft.text, token.start, token.end + 1):
-            raise UnsupportedFeature("Escapes by character number are not accepted.", hint="Write the character itself.")
+            raise UnsupportedFeature(
+                "Escapes by character number are not accepted.", hint="Write the character itself."
+            )
         if kind == TokenType.L_BRACKET and previous in _SUBSCRIPTED:
             subscripts += 1
         previous = kind
@@ -138,7 +149,7 @@ def check_kind(draft: Draft) -> None:
         raise UnsupportedFeature("SUMMARIZE is not accepted yet.", hint="Ask for the aggregates by name.")
     if word in ("pivot", "unpivot"):
         raise UnsupportedFeature(f"{name} is not accepted yet.", hint="Write it with GROUP BY and FILTER.")
-    if word.isalpha():
+    if word in _OTHER_STATEMENTS or word in _QUERY_WORDS:
         raise UnsupportedFeature(f"A statement that begins with {name} is not accepted.", hint=_READS_ONLY)
     raise SqlSyntaxError(f'A statement can\'t begin with "{name}".', hint="Begin with SELECT, WITH, FROM or VALUES.")
 
@@ -172,8 +183,9 @@ def check_nodes(draft: Draft) -> None:
                 draft.volatile = True
             elif word in functions.SESSION:
                 draft.session_nodes.append(node)
-        elif kind is exp.ByteString:
+        elif isinstance(node, exp.ByteString):
             dialect.unescape(draft, node)
+            continue
         elif native:
             dialect.keep_native_node(draft, node)
         if depth > limit or chain > chain_limit:

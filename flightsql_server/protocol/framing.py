@@ -303,11 +303,21 @@ class StreamDecoder:
         return batch
 
     def _open(self, parts: FlightDataParts) -> None:
-        self.schema = pa.ipc.read_schema(_encapsulated(parts.header, _EMPTY))
+        schema = pa.ipc.read_schema(_encapsulated(parts.header, _EMPTY))
+        for field in schema:
+            _check_text(field)
+        self.schema = schema
         if any(_has_dictionary(field.type) for field in self.schema):
             self._feed = _Feed()
             self._feed.feed(parts.header, _EMPTY)
             self._reader = pa.ipc.open_stream(pa.PythonFile(self._feed, "r"))
+
+
+def _check_text(field: pa.Field) -> None:
+    """Arrow believes that names and time zones are UTF-8; a stranger's may not be: UnicodeDecodeError here, not later."""
+    _ = field.name, field.metadata, getattr(field.type, "tz", None)
+    for i in range(field.type.num_fields):
+        _check_text(field.type.field(i))
 
 
 def _encapsulated(header: memoryview, body: memoryview) -> pa.Buffer:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
+import grpc.aio
 from flightsql_auth.authenticator import Authenticator
 from flightsql_auth.errors import AuthError, BadCredentials, TooBusy, TooManySessions
 from flightsql_auth.principals import Principal
@@ -24,20 +25,24 @@ log = logging.getLogger(__name__)
 
 SERVICE = "arrow.flight.protocol.FlightService"
 FRAME_BYTES = 5  # gRPC's length prefix of each message
+_TELL_SECONDS = 1.0
 
 Context = Any  # grpc.aio's ServicerContext is generic in ways that its stubs and its runtime see differently
 
 
 class Meter:
-    """Counts one RPC: made when it starts, ``finish`` when it ends. ``command`` is set once the message tells it."""
+    """Counts one RPC: made when it starts, ``finish`` when it ends. ``command`` is set once the message tells it.
 
-    __slots__ = ("_kind", "_method", "_metrics", "_started", "command", "received", "rows", "sent", "sizes")
+    A stream may last for days, so what it moved is told to the metrics each second, not only at its end.
+    """
+
+    __slots__ = ("_kind", "_method", "_metrics", "_started", "_told", "command", "received", "rows", "sent", "sizes")
 
     def __init__(self, metrics: Metrics, method: str, kind: str) -> None:
         self._metrics = metrics
         self._method = method
         self._kind = kind
-        self._started = time.perf_counter()
+        self._started = self._told = time.perf_counter()
         self.command = "none"
         self.received = self.sent = self.rows = 0
         self.sizes = [0, 0]
@@ -48,32 +53,50 @@ class Meter:
         """One message came in."""
         self.received += 1
         self.sizes[0] += len(message) + FRAME_BYTES
+        if time.perf_counter() - self._told > _TELL_SECONDS:
+            self._tell()
 
     def gave(self, message: bytes) -> None:
         """One message went out."""
         self.sent += 1
         self.sizes[1] += len(message) + FRAME_BYTES
+        if time.perf_counter() - self._told > _TELL_SECONDS:
+            self._tell()
 
     def finish(self, code: str) -> None:
         """The RPC has ended with that status name."""
         seconds = time.perf_counter() - self._started
         metrics, command = self._metrics, (self._method, self.command)
         stock = _children(metrics, self._method, self._kind)
+        ours = self._count(stock)
         stock["in_flight"].dec()
         stock["seconds"].observe(seconds)
-        stock["received"].inc(self.received)
-        stock["sent"].inc(self.sent)
-        ours = _cached(metrics, command, lambda: _command_children(metrics, command))
         ours["seconds"].observe(seconds)
-        ours["received"].inc(self.sizes[0])
-        ours["sent"].inc(self.sizes[1])
-        if self.rows:
-            ours["rows"].inc(self.rows)
         ended = _cached(
             metrics, (*command, self._kind, code), lambda: _code_children(metrics, command, self._kind, code)
         )
         ended["handled"].inc()
         ended["calls"].inc()
+
+    def _tell(self) -> None:
+        if self.command == "none":
+            return  # the first message is still being read
+        self._count(_children(self._metrics, self._method, self._kind))
+        self.received = self.sent = self.rows = 0
+        self.sizes = [0, 0]
+        self._told = time.perf_counter()
+
+    def _count(self, stock: dict[str, Any]) -> dict[str, Any]:
+        """Counts what has not been counted yet."""
+        metrics, command = self._metrics, (self._method, self.command)
+        stock["received"].inc(self.received)
+        stock["sent"].inc(self.sent)
+        ours = _cached(metrics, command, lambda: _command_children(metrics, command))
+        ours["received"].inc(self.sizes[0])
+        ours["sent"].inc(self.sizes[1])
+        if self.rows:
+            ours["rows"].inc(self.rows)
+        return ours
 
 
 def _cached(metrics: Metrics, key: object, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -161,6 +184,14 @@ def as_server_error(error: BaseException, metrics: Metrics) -> errors.ServerErro
     return internal
 
 
+async def deliver(operation: Awaitable[None]) -> None:
+    """Awaits what sends something. A client that is gone may show as a failure there; it is CancelledError always."""
+    try:
+        await operation
+    except (grpc.aio.InternalError, grpc.aio.UsageError) as error:
+        raise asyncio.CancelledError from error
+
+
 async def abort(context: Context, error: errors.ServerError) -> None:
     """Ends the RPC with the error's status and text; raises, as grpc's own abort does."""
-    await context.abort(grpc.StatusCode[error.status], str(error))
+    await deliver(context.abort(grpc.StatusCode[error.status], str(error)))

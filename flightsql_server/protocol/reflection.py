@@ -18,7 +18,7 @@ from flightsql_server.protocol.interceptors import headers_of, identify
 _NAMES = tuple(service.full_name for service in flight_pb2.DESCRIPTOR.services_by_name.values())
 
 
-class _GuardedReflection(reflection.aio.ReflectionServicer):  # type: ignore[misc]
+class _GuardedReflection(reflection.aio.ReflectionServicer):  # type: ignore[misc, name-defined]
     def __init__(self, authenticator: Authenticator, policies: Policies, pool: ThreadPoolExecutor) -> None:
         super().__init__((*_NAMES, "grpc.health.v1.Health", reflection.SERVICE_NAME))
         self._authenticator = authenticator

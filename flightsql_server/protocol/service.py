@@ -61,7 +61,7 @@ class FlightService:
         """From now on new calls are answered UNAVAILABLE."""
         self._stopping = True
 
-    def handlers(self) -> grpc.GenericRpcHandler:
+    def handlers(self) -> grpc.GenericRpcHandler[bytes, bytes]:
         """The generic handler that knows every method of ``METHODS``."""
         make = {
             "unary": grpc.unary_unary_rpc_method_handler,
@@ -139,7 +139,8 @@ class FlightService:
             raise
         finally:
             self.rooms.metrics.logins.labels(outcome).inc()
-        await context.send_initial_metadata((("authorization", f"Bearer {found.token}"),))
+        headers_out = (("authorization", f"Bearer {found.token}"),)
+        await interceptors.deliver(context.send_initial_metadata(headers_out))
         await self._send(context, meter, wire.HandshakeResponse(payload=found.token.encode()).SerializeToString())
 
     async def list_flights(self, request: bytes, context: Context, meter: Meter) -> None:
@@ -176,7 +177,7 @@ class FlightService:
 
         async def send(message: bytes) -> None:
             meter.gave(message)
-            await context.write(message)
+            await interceptors.deliver(context.write(message))
 
         ticket = _parsed(wire.Ticket, request).ticket
         with self.rooms.sessions.busy(call):
@@ -220,7 +221,7 @@ class FlightService:
 
     async def _send(self, context: Context, meter: Meter, message: bytes) -> None:
         meter.gave(message)
-        await context.write(message)
+        await interceptors.deliver(context.write(message))
 
 
 METHODS: dict[str, tuple[str, str]] = {

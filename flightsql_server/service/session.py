@@ -142,7 +142,8 @@ class Sessions:
 
     def prepared_text(self, call: Call, handle: bytes) -> str:
         """The text behind a handle of this session; InvalidStatementHandle when there is none."""
-        text = self._prepared.get(call.session_key, {}).get(handle)
+        mine = self._prepared.get(call.session_key)
+        text = None if mine is None else mine.get(handle)
         if text is None:
             raise InvalidStatementHandle("The prepared statement does not exist.", hint="Prepare it again.")
         return text

@@ -30,8 +30,9 @@ T = TypeVar("T")
 
 # The first step of a statement goes on until it has so much: a small result then takes one hop to a worker thread.
 _FIRST_STEP_BYTES = 256 * 1024
-_BATCH_BYTES = 3_500_000
-_LONGEST_BATCH = 122_880
+_BATCH_BYTES = 3_900_000
+_ROW_GROUP = 122_880
+_PARTS = (1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30, 60)
 
 
 class Encoder(Protocol):
@@ -196,7 +197,7 @@ class Statements:
     ) -> int:
         running = _Running(self._engine, prepared, make_encoder(prepared.schema, call.compression))
         started = time.perf_counter()
-        step: asyncio.Future[list[bytes]] | None = self._submit(running.first)
+        step = self._submit(running.first)
         sent = 0
         try:
             # Shielded, for cancelling the future would hide that its worker is still in the statement.
@@ -208,10 +209,12 @@ class Statements:
                 rows, sent = running.rows, sent + sum(map(len, messages))
                 self._check_size(rows, sent)
                 # The next rows are made while these are on their way.
-                step = None if running.ended else self._submit(running.next)
+                last = running.ended
+                if not last:
+                    step = self._submit(running.next)
                 for message in messages:
                     await send(message)
-                if step is None:
+                if last:
                     break
                 messages = await asyncio.shield(step)
             self._seconds["stream"].observe(time.perf_counter() - started)
@@ -219,13 +222,13 @@ class Statements:
         finally:
             await self._stop(running, step)
 
-    async def _stop(self, running: _Running, step: asyncio.Future[list[bytes]] | None) -> None:
+    async def _stop(self, running: _Running, step: asyncio.Future[list[bytes]]) -> None:
         """Ends the statement; while a worker is in it, interrupts until the worker comes back."""
-        while step is not None and not step.done():
+        while not step.done():
             running.cancel()
             await asyncio.wait([step], timeout=0.05)
         running.close()
-        if step is not None and not step.cancelled():
+        if not step.cancelled():
             step.exception()
 
     def _check_size(self, rows: int, sent: int) -> None:
@@ -304,9 +307,13 @@ class _Running:
 
 
 def _batch_rows(schema: pa.Schema) -> int:
-    """Rows of a batch that will come close to the largest message; strings are taken for 16 bytes on average."""
+    """Rows of a batch that will come close to the largest message; strings are taken for 16 bytes on average.
+
+    Batches end where the engine's row groups end, so the row group is divided into equal parts.
+    """
     width = sum(field.type.bit_width / 8 if _is_fixed(field.type) else 20 for field in schema)
-    return max(2_048, min(_LONGEST_BATCH, int(_BATCH_BYTES / max(width, 1)) // 2_048 * 2_048))
+    parts = next((n for n in _PARTS if width * _ROW_GROUP / n <= _BATCH_BYTES), _PARTS[-1])
+    return _ROW_GROUP // parts
 
 
 def _is_fixed(type_: pa.DataType) -> bool:

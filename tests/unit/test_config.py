@@ -65,9 +65,9 @@ def _wrong(setting: Setting) -> list[tuple[Value, str]]:
     if setting.choices:
         wrong.append(("nonsense", "one of " + ", ".join(setting.choices)))
     if setting.minimum is not None:
-        wrong.append((kind(setting.minimum) - 1, f"at least {setting.minimum:g}"))
+        wrong.append((kind(setting.minimum) - 1, f"at least {setting.minimum:.12g}"))
     if setting.maximum is not None:
-        wrong.append((kind(setting.maximum) + 1, f"at most {setting.maximum:g}"))
+        wrong.append((kind(setting.maximum) + 1, f"at most {setting.maximum:.12g}"))
     if setting.form is not None:
         wrong.append(("lots", setting.form[1]))
     return wrong
@@ -92,7 +92,7 @@ def test_an_error_names_the_setting_and_its_source(setting: Setting, tmp_path: P
 
 @pytest.mark.parametrize("text", ["nan", "inf", "-inf"])
 def test_a_number_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="query.seconds"):
+    with pytest.raises(ConfigError, match=r"query\.seconds"):
         load(None, {"FLIGHTSQL_QUERY_SECONDS": text})
 
 

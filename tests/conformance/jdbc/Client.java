@@ -11,14 +11,19 @@ import java.sql.ResultSetMetaData;
 import java.sql.SQLException;
 import java.sql.Statement;
 import java.sql.Timestamp;
+import java.sql.Types;
+import java.time.LocalDateTime;
+import java.time.format.DateTimeFormatter;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.Calendar;
 import java.util.Collection;
 import java.util.Comparator;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Properties;
+import java.util.TimeZone;
 
 /**
  * Drives the stock JDBC driver through every case and prints one JSON line for each: {"case": …, "value": …} or
@@ -29,6 +34,11 @@ import java.util.Properties;
 public final class Client {
     private static final String ENDLESS_ROWS = "SELECT range AS n FROM range(1000000000000)";
     private static final String ENDLESS_WORK = "SELECT sum(a.range * b.range) AS n FROM range(10000000) a, range(10000000) b";
+
+    private static final DateTimeFormatter MICROSECONDS = DateTimeFormatter.ofPattern("yyyy-MM-dd'T'HH:mm:ss.SSSSSS");
+
+    /** Without a calendar the driver shifts every time by the zone of the machine it runs on. */
+    private static final Calendar UTC = Calendar.getInstance(TimeZone.getTimeZone("UTC"));
 
     private interface Case {
         Object run() throws Exception;
@@ -125,7 +135,7 @@ public final class Client {
             String name = table.replace("_", escape + "_");
             report("columns of " + table, () -> rows(metadata.getColumns("desk", "main", name, "%")));
         }
-        report("columns escaped", () -> rows(metadata.getColumns("desk", "main", quotes, "bid" + escape + "_price")));
+        report("columns by pattern", () -> rows(metadata.getColumns("desk", "main", quotes, "%_price")));
         report("primary keys", () -> rows(metadata.getPrimaryKeys("desk", "main", "positions")));
         report("primary keys by table alone", () -> rows(metadata.getPrimaryKeys(null, null, "market_data")));
         report("primary keys of %", () -> rows(metadata.getPrimaryKeys("desk", "main", "%")));
@@ -147,6 +157,13 @@ public final class Client {
             "SELECT NULL AS nothing, TRUE AS yes, CAST(-7 AS TINYINT) AS tiny, CAST(1.5 AS REAL) AS half,"
             + " DATE '2026-01-05' AS day, CAST(12345678901234567890.123456789 AS DECIMAL(38, 9)) AS wide,"
             + " TIMESTAMP '2026-01-05 14:30:00.123456' AS plain_time, 'Zürich ✓' AS text"));
+        report("times", () -> {
+            try (Statement statement = connection.createStatement();
+                    ResultSet set = statement.executeQuery("SELECT TIMESTAMPTZ '2026-01-05 14:30:00.5+00' AS t")) {
+                set.next();
+                return List.of(set.getTimestamp(1, UTC), set.getObject(1, LocalDateTime.class), set.getString(1));
+            }
+        });
         report("nested", () -> table(connection,
             "SELECT [1, 2, NULL] AS list, {'a': 1, 'b': 'x'} AS struct, [{'a': 1}] AS both, CAST(NULL AS INTEGER[]) AS none"));
         report("enum", () -> table(connection, "SELECT CAST('buy' AS ENUM('buy', 'sell')) AS side"));
@@ -273,7 +290,7 @@ public final class Client {
         report("set unknown catalog", () -> {
             try (Connection connection = login(user, password)) {
                 connection.setCatalog("nope");
-                return "taken";
+                return query(connection, "SELECT current_catalog AS c");
             }
         });
         report("catalog in the url", () -> {
@@ -381,7 +398,8 @@ public final class Client {
             while (set.next()) {
                 List<Object> row = new ArrayList<>();
                 for (int i = 1; i <= names.size(); i++) {
-                    Object value = set.getObject(i);
+                    boolean time = types.get(i - 1).equals(Types.TIMESTAMP);
+                    Object value = time ? set.getTimestamp(i, UTC) : set.getObject(i);
                     row.add(set.wasNull() ? null : value);
                 }
                 found.add(row);
@@ -394,15 +412,14 @@ public final class Client {
         StringBuilder line = new StringBuilder("{\"case\":");
         write(line, name);
         try {
-            Object value = body.run();
-            line.append(",\"value\":");
-            write(line, value);
+            StringBuilder value = new StringBuilder();
+            write(value, body.run());
+            line.append(",\"value\":").append(value);
         } catch (Throwable error) {
             StringBuilder text = new StringBuilder();
             for (Throwable cause = error; cause != null; cause = cause.getCause()) {
                 text.append(cause).append('\n');
             }
-            error.printStackTrace();
             line.append(",\"error\":");
             write(line, text.toString());
         }
@@ -418,7 +435,9 @@ public final class Client {
         } else if (value instanceof BigDecimal decimal) {
             write(out, decimal.toPlainString());
         } else if (value instanceof Timestamp time) {
-            write(out, time.toLocalDateTime().toString());
+            write(out, time.toLocalDateTime());
+        } else if (value instanceof LocalDateTime time) {
+            write(out, MICROSECONDS.format(time));
         } else if (value instanceof Date day) {
             write(out, day.toLocalDate().toString());
         } else if (value instanceof Map<?, ?> map) {

@@ -73,7 +73,7 @@ def test_a_cte_of_that_name_hides_the_table(form: str) -> None:
         ("WITH RECURSIVE orders AS (FROM orders) FROM orders", {"orders"}),
         ("WITH RECURSIVE orders AS (SELECT 1 AS a UNION ALL SELECT a + 1 FROM orders WHERE a < 2) FROM orders", set()),
         (
-            "WITH RECURSIVE o AS ((SELECT 1 AS a) UNION ALL (WITH z AS (FROM o) SELECT a + 1 FROM z WHERE a < 3)) FROM o",
+            "WITH RECURSIVE o AS (SELECT 1 AS a UNION (WITH z AS (FROM o) SELECT a + 1 FROM z WHERE a < 3)) FROM o",
             set(),
         ),
         ("WITH RECURSIVE o AS ((SELECT 1 AS a UNION ALL SELECT a + 1 FROM o WHERE a < 2)) FROM o", set()),

@@ -1,0 +1,76 @@
+"""DuckDB's exceptions as the error family. Its texts can hold data values and paths, so none is passed on."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import duckdb
+import pyarrow as pa
+
+from flightsql_server import errors
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Within the block, whatever DuckDB raises leaves as a member of the family."""
+    try:
+        yield
+    except errors.ServerError:
+        raise
+    except (duckdb.Error, pa.ArrowException, OSError, RuntimeError, UnicodeDecodeError) as error:
+        raise translate(error) from error
+
+
+def translate(error: BaseException) -> errors.ServerError:
+    """The member of the family that says what DuckDB's exception means to the caller."""
+    text = str(error)
+    if isinstance(error, duckdb.InterruptException) or "INTERRUPT" in text or "nterrupted" in text:
+        return errors.StatementCancelled("The statement was stopped.")
+    if isinstance(error, (duckdb.OutOfMemoryException, MemoryError)) or "Out of Memory" in text:
+        return errors.ResultTooLarge("The statement needs more memory than the server gives it.", hint="Ask for less.")
+    if "No space left" in text or "max_temp_directory_size" in text:
+        return errors.DiskFull("The server's disk is full.", hint="Try again when its administrator has made room.")
+    named = _NAMED_COLUMN.search(text) if isinstance(error, duckdb.BinderException) else None
+    if named:  # the name comes from the statement itself
+        return errors.UndefinedColumn(f'Column "{named[1] or named[2]}" does not exist.', hint=_BIND_HINT)
+    for kinds, family, message, hint in _KINDS:
+        if isinstance(error, kinds):
+            return family(message, hint=hint)
+    for word, family, message, hint in _WORDS:
+        if word in text:
+            return family(message, hint=hint)
+    log.error("DuckDB failed: %s", text)
+    return errors.InternalError()
+
+
+_NAMED_COLUMN = re.compile(r'Referenced column "([^"]+)" not found|does not have a column named "([^"]+)"')
+_CAST = "A value can't be converted to the type that the statement asks for."
+_CAST_HINT = "TRY_CAST gives NULL in such places."
+_RANGE = "A number is out of the range of its type."
+_RANGE_HINT = "Cast to a wider type first."
+_BIND = "The statement doesn't fit the columns and functions it names."
+_BIND_HINT = "Check the names and types of its columns and the arguments of its functions."
+_KINDS: tuple[tuple[tuple[type[BaseException], ...], type[errors.ServerError], str, str], ...] = (
+    ((duckdb.ConversionException,), errors.DataError, _CAST, _CAST_HINT),
+    ((duckdb.OutOfRangeException,), errors.DataError, _RANGE, _RANGE_HINT),
+    ((duckdb.ConstraintException,), errors.DataError, "A row breaks a constraint of its table.", ""),
+    ((duckdb.ParserException, duckdb.SyntaxException), errors.SqlSyntaxError, "The engine can't read this.", ""),
+    ((duckdb.CatalogException, duckdb.BinderException), errors.UndefinedColumn, _BIND, _BIND_HINT),
+    ((duckdb.NotImplementedException,), errors.UnsupportedFeature, "The engine can't do this.", ""),
+    ((duckdb.TypeMismatchException,), errors.DataError, _CAST, _CAST_HINT),
+    ((duckdb.PermissionException,), errors.AccessDenied, "The engine does not allow this.", ""),
+    ((duckdb.TransactionException,), errors.SerializationFailure, "Two changes met.", "Repeat the call."),
+    ((duckdb.InvalidInputException,), errors.DataError, "A function was given a value that it can't take.", ""),
+)
+# While rows stream, Arrow hands DuckDB's errors on as plain ones: only the text's first words tell them apart.
+_WORDS = (
+    ("Conversion Error", errors.DataError, _CAST, _CAST_HINT),
+    ("Out of Range", errors.DataError, _RANGE, _RANGE_HINT),
+    ("Invalid Input", errors.DataError, "A function was given a value that it can't take.", ""),
+    ("Mismatch Type", errors.DataError, _CAST, _CAST_HINT),
+)

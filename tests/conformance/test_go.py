@@ -1,0 +1,111 @@
+"""Go's Flight SQL client: one process runs every case of ``go/main.go``, each test reads one line of it."""
+
+from __future__ import annotations
+
+import os
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from tests.components import require
+from tests.conformance.clients import Cases, arrow, run
+from tests.running import RunningServer
+
+HERE = Path(__file__).parent / "go"
+
+
+@pytest.fixture(scope="module")
+def cases(server: RunningServer, tmp_path_factory: pytest.TempPathFactory) -> Cases:
+    go = require("go")
+    program = tmp_path_factory.mktemp("go") / "client"
+    run([go, "build", "-C", HERE, "-mod=readonly", "-buildvcs=false", "-o", program, "."], GOWORK="off", **_home())
+    return Cases(run([program, f"127.0.0.1:{server.port}", "reader", "reader"]))
+
+
+def _home() -> dict[str, str]:
+    """Go keeps modules and built packages below HOME; without one it refuses to start."""
+    return {} if os.environ.get("HOME") else {"HOME": os.path.expanduser("~")}
+
+
+def texts(server: RunningServer, sql: str) -> list[list[str]]:
+    return [[str(value) for value in row.values()] for row in arrow(server, sql).to_pylist()]
+
+
+def test_handshake(cases: Cases) -> None:
+    assert cases.value("handshake") == [["reader"]]
+
+
+def test_wrong_credentials_are_named(cases: Cases) -> None:
+    assert "Unauthenticated" in cases.error("wrong password")
+    assert "[28P01]" in cases.error("wrong password")
+    assert cases.code("no credentials") == "Unauthenticated"
+
+
+def test_rows_are_those_of_arrow(server: RunningServer, cases: Cases) -> None:
+    found = cases.value("select")
+    wanted = arrow(server, "SELECT symbol, last_price, volume FROM market_data ORDER BY symbol").to_pylist()
+    assert [(symbol, float(price), int(volume)) for symbol, price, volume in found] == [
+        (row["symbol"], row["last_price"], row["volume"]) for row in wanted
+    ]
+
+
+def test_decimals_are_exact(server: RunningServer, cases: Cases) -> None:
+    sql = "SELECT account, symbol, average_price FROM positions ORDER BY account, symbol"
+    wanted = [[row["account"], row["symbol"], row["average_price"]] for row in arrow(server, sql).to_pylist()]
+    assert [[account, symbol, Decimal(price)] for account, symbol, price in cases.value("decimals")] == wanted
+
+
+def test_a_million_rows_under_the_stock_limit(cases: Cases) -> None:
+    assert cases.value("million") == [1_000_000, 499_999_500_000]
+
+
+def test_execute_schema(cases: Cases) -> None:
+    assert cases.value("execute schema") == [
+        "account: utf8",
+        "symbol: utf8",
+        "strategy: utf8",
+        "quantity: decimal(18, 4)",
+        "average_price: decimal(18, 6)",
+        "realized_pnl: decimal(18, 2)",
+        "currency: utf8",
+        "updated_at: timestamp[us, tz=UTC]",
+    ]
+
+
+def test_prepared_statement_runs_twice(cases: Cases) -> None:
+    assert cases.value("prepared") == [["n: int64"], [], [["500"]], [["500"]]]
+
+
+@pytest.mark.parametrize(
+    ("case", "code", "sqlstate"),
+    [
+        ("bad sql", "InvalidArgument", "[42601]"),
+        ("unfinished sql", "InvalidArgument", "[42601]"),
+        ("unknown table", "NotFound", "[42P01]"),
+    ],
+)
+def test_errors_have_code_and_sqlstate(cases: Cases, case: str, code: str, sqlstate: str) -> None:
+    assert cases.code(case) == code
+    assert sqlstate in cases.error(case)
+
+
+def test_deadline_ends_a_query_and_not_the_connection(cases: Cases) -> None:
+    assert cases.code("deadline") == "DeadlineExceeded"
+    assert cases.value("after errors") == [["1"]]
+
+
+def test_metadata(server: RunningServer, cases: Cases) -> None:
+    assert cases.value("catalogs") == [["desk"]]
+    assert cases.value("tables") == [["desk", "main", "market_data", "BASE TABLE"]]
+    schemas = cases.value("table schemas")
+    assert schemas["positions"] == cases.value("execute schema")
+    assert {"market_data", "orders", "orders_history"} <= set(schemas)
+
+
+def test_sql_info(cases: Cases) -> None:
+    found = {int(code): value for code, value in cases.value("sql info")}
+    assert set(found) == {0, 3, 8}
+    assert "flightsql-server" in found[0]
+    assert "true" in found[3]
+    assert cases.value("all sql info") > 100
