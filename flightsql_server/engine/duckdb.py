@@ -6,13 +6,16 @@ slip through the planner, it still could not reach a file, the network, an exten
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -100,13 +103,10 @@ class DuckDBEngine:
     def _bind(self, sql: str, options: SessionOptions) -> Bound:
         connection = self._cursor(options)
         try:
-            relation = connection.sql(sql)
+            relation = connection.sql(_only_select(connection, sql))
         except BaseException:
             connection.close()
             raise
-        if relation is None:  # the planner lets nothing through that yields no rows
-            connection.close()
-            raise errors.InternalError()
         return Bound(sql, options.time_zone, connection, relation)
 
     def _schema_of(self, relation: duckdb.DuckDBPyRelation) -> pa.Schema:
@@ -121,11 +121,17 @@ class DuckDBEngine:
         return pa.schema(list(zip(relation.columns, types, strict=True)))
 
     def tables_of(self, sql: str) -> frozenset[TableName]:
-        """The base tables that DuckDB's binder finds in the statement."""
+        """The base tables that DuckDB itself finds in the statement.
+
+        Its binder's answer is taken where it has one; it has none for some joins, and there its parser answers.
+        """
         connection = self._root.cursor()
         try:
-            with translated():
+            try:
                 names = connection.get_table_names(sql, qualified=True)
+            except duckdb.Error:
+                with translated():
+                    return _parsed_tables(connection, sql)
         finally:
             connection.close()
         return frozenset(_table_name(name) for name in names)
@@ -195,6 +201,15 @@ class DuckDBTransaction:
             self._connection.unregister("incoming")
 
 
+def _only_select(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.Statement:
+    """The one SELECT that the text is: DuckDB would run anything else at once, and COPY can write to its own files."""
+    statements = connection.extract_statements(sql)
+    if [statement.type for statement in statements] != [duckdb.StatementType.SELECT]:
+        log.error("the planner let something through that is not one SELECT")
+        raise errors.InternalError()
+    return statements[0]
+
+
 def _renamed(schema: pa.Schema, names: list[str]) -> pa.Schema:
     """The schema under the names the statement gave; Arrow export numbers the second of two equal names."""
     if schema.names == names:
@@ -202,9 +217,37 @@ def _renamed(schema: pa.Schema, names: list[str]) -> pa.Schema:
     return pa.schema([field.with_name(name) for field, name in zip(schema, names, strict=True)])
 
 
+_NAME = re.compile(
+    r'(?:"?desk"?\.)?(?:(?P<schema>\w+|"(?:[^"]|"")+")\.)?(?P<name>\w+|"(?:[^"]|"")+")(?: AS .*)?', re.DOTALL
+)
+
+
 def _table_name(text: str) -> TableName:
-    parts = [part.strip('"') for part in text.split(".")]
-    return TableName(parts[-2] if len(parts) > 1 else MAIN_SCHEMA, parts[-1])
+    """``desk.main.orders AS o`` as a name; what doesn't look like one is given whole, and matches no table."""
+    found = _NAME.fullmatch(text)
+    if found is None:
+        return TableName("", text)
+    return TableName(_bare(found["schema"] or MAIN_SCHEMA), _bare(found["name"]))
+
+
+def _bare(name: str) -> str:
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name
+
+
+def _parsed_tables(connection: duckdb.DuckDBPyConnection, sql: str) -> frozenset[TableName]:
+    """The tables in DuckDB's own syntax tree: those nodes that carry a catalog, as every name we write does."""
+    row = connection.execute("SELECT json_serialize_sql($1::VARCHAR)", [sql]).fetchone()
+    found: set[TableName] = set()
+    waiting: list[Any] = [json.loads(row[0])] if row else []
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict):
+            if node.get("type") == "BASE_TABLE" and node.get("catalog_name"):
+                found.add(TableName(node["schema_name"], node["table_name"]))
+            waiting.extend(node.values())
+        elif isinstance(node, list):
+            waiting.extend(node)
+    return frozenset(found)
 
 
 def _capabilities(connection: duckdb.DuckDBPyConnection) -> Capabilities:

@@ -52,10 +52,6 @@ def test_tables(cases: Cases) -> None:
     assert (table["catalog"], table["schema"], table["tableName"]) == ("desk", "main", "market_data")
 
 
-def test_prepare_and_close(cases: Cases) -> None:
-    assert cases.value("prepared") is True
-
-
 @pytest.mark.parametrize(("case", "sqlstate"), [("bad sql", "[42601]"), ("unknown table", "[42P01]")])
 def test_errors_have_a_sqlstate(cases: Cases, case: str, sqlstate: str) -> None:
     assert sqlstate in cases.error(case)

@@ -136,13 +136,6 @@ async function main() {
     }),
   );
   await report("tables", () => connected(login, (client) => client.getTables("desk", "main", "market\\_data")));
-  await report("prepared", () =>
-    connected(login, async (client) => {
-      const statement = await client.prepare("SELECT count(*) AS n FROM market_data");
-      await client.closePrepared(statement);
-      return statement.handle.length > 0;
-    }),
-  );
   await report("bad sql", () => connected(login, (client) => client.execute("SELEC 1")));
   await report("unknown table", () => connected(login, (client) => client.execute("SELECT * FROM no_such_table")));
   const wide = "SELECT range AS n, repeat('quote ', 20) || range AS line FROM range(200000)";
