@@ -9,6 +9,8 @@ from pathlib import Path
 from flightsql_server import errors
 from flightsql_server.config import SETTINGS, Setting
 from flightsql_server.errors import ServerError
+from flightsql_server.protocol import routes
+from flightsql_server.protocol.actions import ACTION_TYPES
 
 ROOT = Path(__file__).parents[1]
 
@@ -112,7 +114,38 @@ def errors_page() -> str:
     return "\n".join(lines)
 
 
+_FLIGHT_SQL = """\
+# Flight SQL coverage
+
+What is not served is answered UNIMPLEMENTED, with a sentence on what to do in its stead. Substrait, savepoints,
+transactions, parameters, DoExchange and PollFlightInfo are not served. Deviations from the specification's comments:
+SqlInfo codes 503, 505, 507 and 562 are sent as `bigint_value` and 522 as bits, since the stock JDBC and ODBC drivers
+read them so.
+
+An answer's schema is the same in FlightInfo, GetSchema and the stream. A FlightInfo has one endpoint and no location.
+"""
+
+
+def _mark(served: object) -> str:
+    return "yes" if served else "no"
+
+
+def flight_sql_page() -> str:
+    """docs/reference/flight-sql.md"""
+    lines = [_FLIGHT_SQL, "## Commands", ""]
+    lines += ["| command | GetFlightInfo, GetSchema | DoGet | DoPut |", "| --- | --- | --- | --- |"]
+    for route in sorted(routes.ROUTES.values(), key=lambda route: route.name):
+        name = "a dataset's name (plain Flight)" if route.name == "Plain" else f"`{route.name}`"
+        lines.append(f"| {name} | {_mark(route.info)} | {_mark(route.rows)} | {_mark(route.put)} |")
+    lines += ["", "## Actions", "", "| action | what it does |", "| --- | --- |"]
+    lines += [f"| `{name}` | {route.description} |" for name, route in routes.ACTIONS.items()]
+    refused = sorted(set(ACTION_TYPES) - set(routes.ACTIONS))
+    lines += ["", "Not served: " + ", ".join(f"`{name}`" for name in refused) + ".", ""]
+    return "\n".join(lines)
+
+
 PAGES: dict[str, Callable[[], str]] = {
+    "docs/reference/flight-sql.md": flight_sql_page,
     "docs/reference/configuration.md": configuration_page,
     "docs/reference/errors.md": errors_page,
 }

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import adbc_driver_flightsql.dbapi as flight_sql
 import click
 import pyarrow as pa
 import pyarrow.csv as csv
@@ -60,6 +59,9 @@ def sql(
     statement: str, url: str | None, user: str | None, password_file: Path | None, dialect: str | None, rows: int
 ) -> None:
     """Ask a running server and print the answer as a table."""
+    # Here, because it brings pandas along where that is installed, and no other command should wait for that.
+    import adbc_driver_flightsql.dbapi as flight_sql
+
     url, name, password = _credentials(url, user, password_file)
     options: dict[str, Any] = {"username": name, "password": password}
     if dialect:

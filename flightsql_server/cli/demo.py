@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from flightsql_auth.credentials import PasswordHasher
@@ -13,6 +14,7 @@ from flightsql_server.server import Server
 USERS = {"admin": ("admin",), "trader": ("reader",), "viewer": ("viewer",)}
 """The demo's users, each with its name as password, and their roles."""
 
+_OPENING_SECONDS = 30
 VIEWER_ROLE = {"select": ["market_data"]}
 
 
@@ -42,7 +44,7 @@ def add_users(server: Server) -> None:
 
 
 async def start(server: Server, data_dir: Path) -> Player:
-    """Adds the users and starts the market."""
+    """Adds the users, starts the market and waits until it is open."""
     await asyncio.get_running_loop().run_in_executor(None, add_users, server)
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -50,7 +52,12 @@ async def start(server: Server, data_dir: Path) -> Player:
         "flightsql_server.demo",
         f"grpc://127.0.0.1:{server.port}",
         stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
     )
+    # Its first line says that every symbol has a quote; whoever pastes a query at once is to see rows.
+    if process.stdout is not None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(process.stdout.readline(), _OPENING_SECONDS)
     return Player(process)
 
 

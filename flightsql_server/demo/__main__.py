@@ -24,17 +24,22 @@ def _stopped() -> threading.Event:
 
 
 def play(url: str, stop: threading.Event) -> None:
-    """Publishes the opening and then a step every 100 ms, until ``stop`` is set."""
+    """Publishes the opening, says so in one line, and then a step every 100 ms until ``stop`` is set."""
     market = Market()
     publishers = {
         name: Publisher(url, name, user="admin", password="admin") for name in ("market_data", "orders", "positions")
     }
     updates = market.open()
     due = time.monotonic()
+    opened = False
     try:
         while not stop.is_set():
             for name, batch in updates.batches().items():
                 publishers[name].publish(batch)
+            if not opened:
+                opened = True
+                sys.stdout.write("open\n")
+                sys.stdout.flush()
             due += _STEP_SECONDS
             stop.wait(max(0.0, due - time.monotonic()))
             updates = market.step()

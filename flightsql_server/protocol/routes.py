@@ -92,11 +92,15 @@ async def _dataset_info(rooms: Rooms, call: Call, name: str, descriptor: Any) ->
 async def _prepare_dataset(rooms: Rooms, call: Call, name: str) -> Prepared:
     """All latest rows of the dataset, in the contract's columns and order: planned as SQL, under the same grants."""
     dataset = rooms.datasets.get(name)
+    absent = UndefinedTable(f"There is no dataset {name[:60]!r}.", hint="ListFlights names those there are.")
     if dataset is None:
-        raise UndefinedTable(f"There is no dataset {name[:60]!r}.", hint="ListFlights names those there are.")
+        raise absent
     columns = ", ".join(f'"{column.name}"' for column in dataset.columns)
     plain = Call(call.principal, call.session_key, SessionOptions(), "duckdb", call.wire_profile, call.compression)
-    return await rooms.statements.prepare(plain, f'SELECT {columns} FROM {MAIN_SCHEMA}."{name}"')
+    try:
+        return await rooms.statements.prepare(plain, f'SELECT {columns} FROM {MAIN_SCHEMA}."{name}"')
+    except UndefinedTable:
+        raise absent from None  # one that may not be seen is told of in the same words
 
 
 async def _plain_info(rooms: Rooms, call: Call, command: commands.PlainCommand, descriptor: Any, run: bool) -> Answer:

@@ -75,7 +75,7 @@ class Reading:
         return self.error
 
 
-@pytest.mark.parametrize("sql", [ENDLESS, HEAVY], ids=["streaming", "computing"])
+@pytest.mark.parametrize("sql", [ENDLESS, pytest.param(HEAVY, marks=pytest.mark.slow)], ids=["streaming", "computing"])
 def test_running_query_gets_its_time_and_is_then_cancelled(tmp_path: Path, sql: str) -> None:
     server = start_server(tmp_path / "data", server_drain_seconds=2)
     known = Client(server.url)
@@ -83,7 +83,7 @@ def test_running_query_gets_its_time_and_is_then_cancelled(tmp_path: Path, sql: 
     assert http(server, "/readyz")[0] == 200
     started = time.monotonic()
     server.process.send_signal(signal.SIGTERM)
-    wait_until(lambda: http(server, "/readyz")[0] == 503, 1, "readiness ends")
+    wait_until(lambda: http(server, "/readyz") == (503, "server: starting or stopping\n"), 1, "not ready")
     assert http(server, "/livez") == (200, "ok\n")
     assert "flightsql_ready 0.0" in http(server, "/metrics")[1]
     with pytest.raises(flight.FlightUnavailableError, match=r"\[57P01\]"):
@@ -102,6 +102,7 @@ def test_running_query_gets_its_time_and_is_then_cancelled(tmp_path: Path, sql: 
     server.stop()
 
 
+@pytest.mark.slow
 def test_query_that_ends_in_time_is_served_to_its_end(tmp_path: Path) -> None:
     server = start_server(tmp_path / "data", server_drain_seconds=20)
     with Client(server.url) as client:
@@ -117,6 +118,7 @@ def test_query_that_ends_in_time_is_served_to_its_end(tmp_path: Path) -> None:
     server.stop()
 
 
+@pytest.mark.slow
 def test_idle_server_stops_at_once(tmp_path: Path) -> None:
     server = start_server(tmp_path / "data", server_drain_seconds=30)
     with Client(server.url) as client:
@@ -126,7 +128,7 @@ def test_idle_server_stops_at_once(tmp_path: Path) -> None:
         assert time.monotonic() - started < CLOSING_SECONDS
 
 
-@pytest.mark.parametrize("sql", [ENDLESS, HEAVY], ids=["streaming", "computing"])
+@pytest.mark.parametrize("sql", [pytest.param(ENDLESS, marks=pytest.mark.slow), HEAVY], ids=["streaming", "computing"])
 def test_second_signal_stops_at_once(tmp_path: Path, sql: str) -> None:
     server = start_server(tmp_path / "data", server_drain_seconds=60)
     reading = Reading(server, sql)
@@ -142,7 +144,7 @@ def test_second_signal_stops_at_once(tmp_path: Path, sql: str) -> None:
     server.stop()
 
 
-@pytest.mark.parametrize("how", ["proxy", "client"])
+@pytest.mark.parametrize("how", ["proxy", pytest.param("client", marks=pytest.mark.slow)])
 def test_stalled_reader_does_not_hold_the_stop(tmp_path: Path, how: str) -> None:
     server = start_server(tmp_path / "data", server_drain_seconds=1)
     with Proxy(server.port) as proxy, Client(proxy.url if how == "proxy" else server.url) as client:
@@ -197,6 +199,7 @@ def test_kill_loses_no_session_and_no_acknowledged_row(tmp_path: Path) -> None:
             assert publisher.publish(batch(0, 10)).first_seq == found["m"] + 1
 
 
+@pytest.mark.slow
 def test_stop_commits_what_was_queued(tmp_path: Path) -> None:
     server = start_server(tmp_path / "data", server_drain_seconds=0.5)
     publisher = Publisher(server.url, "market_data", user="feed", password="feed")

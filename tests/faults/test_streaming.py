@@ -88,6 +88,7 @@ def test_first_batch_comes_at_once_and_memory_stays_flat(quiet: RunningServer) -
     assert highest - before < 150_000_000
 
 
+@pytest.mark.slow
 def test_memory_stays_flat_while_a_reader_is_slow(quiet: RunningServer) -> None:
     process = psutil.Process(quiet.process.pid)
     with Client(quiet.url) as client:
@@ -181,6 +182,7 @@ def test_passed_deadline_stops_the_query(quiet: RunningServer, sql: str) -> None
     assert after == before + 1
 
 
+@pytest.mark.slow
 def test_computing_query_leaves_others_alone(quiet: RunningServer) -> None:
     def compute() -> None:
         with Client(quiet.url) as client, pytest.raises(flight.FlightTimedOutError):
@@ -199,6 +201,7 @@ def test_computing_query_leaves_others_alone(quiet: RunningServer) -> None:
     assert stopped_within(quiet) < INTERRUPT_SECONDS
 
 
+@pytest.mark.slow
 def test_cursors_stream_side_by_side(quiet: RunningServer) -> None:
     with quiet.connect() as connection:
         cursors = [connection.cursor() for _ in range(5)]
@@ -230,6 +233,7 @@ def test_statement_seconds_cover_the_whole_stream(limited: RunningServer) -> Non
         assert 1.5 < time.monotonic() - started < 2.5
 
 
+@pytest.mark.slow
 def test_statement_seconds_end_a_computing_statement(limited: RunningServer) -> None:
     with Client(limited.url) as client:
         started = time.monotonic()
@@ -302,6 +306,7 @@ def test_waiting_client_that_leaves_frees_its_place(limited: RunningServer) -> N
             reader.cancel()
 
 
+@pytest.mark.slow
 def test_results_have_their_limits(tmp_path: Path) -> None:
     with (
         server_with(tmp_path / "data", query_result_rows=1000, query_result_bytes=500_000) as server,
