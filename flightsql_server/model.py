@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple, Protocol
 
@@ -138,7 +138,6 @@ class Capabilities:
     savepoints: bool = False
     interrupt: bool = True
     keywords: tuple[str, ...] = ()
-    functions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 class ResultStream(Protocol):

@@ -1,4 +1,4 @@
-"""What every test may use: one shared server with quotes, orders and positions in it, and the versions in the report."""
+"""What every test may use: one server with quotes, orders and positions in it, and the versions in the report."""
 
 from __future__ import annotations
 

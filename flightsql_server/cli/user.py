@@ -10,7 +10,9 @@ from flightsql_auth.store import StateStore, StateStoreError
 from rich.console import Console
 from rich.table import Table
 
+from flightsql_server import planner
 from flightsql_server.cli.serve import open_store
+from flightsql_server.service.profiles import PROFILES
 
 _DATA_DIR = click.option(
     "--data-dir",
@@ -38,8 +40,17 @@ def user() -> None:
 @click.argument("name")
 @click.option("--role", "roles", multiple=True, default=("reader",), show_default=True, help="May be repeated.")
 @click.option("--password-file", type=click.Path(path_type=Path, exists=True), help="File that holds the password.")
+@click.option("--dialect", type=click.Choice(planner.dialects()), metavar="NAME", help="SQL dialect of the user.")
+@click.option("--wire-profile", type=click.Choice(PROFILES), help="Types that the user's programs can read.")
 @_DATA_DIR
-def add(name: str, roles: tuple[str, ...], password_file: Path | None, data_dir: Path) -> None:
+def add(
+    name: str,
+    roles: tuple[str, ...],
+    password_file: Path | None,
+    dialect: str | None,
+    wire_profile: str | None,
+    data_dir: Path,
+) -> None:
     """Add a user; asks for the password, or reads it from a file."""
     if password_file is not None:
         password = password_file.read_text(encoding="utf-8").rstrip("\r\n")
@@ -49,7 +60,9 @@ def add(name: str, roles: tuple[str, ...], password_file: Path | None, data_dir:
         raise click.ClickException("The password is empty.")
     store = _store(data_dir)
     try:
-        store.add_user(name, PasswordHasher().hash(password), roles)
+        chosen = {"dialect": dialect, "wire_profile": wire_profile}
+        options = {key: value for key, value in chosen.items() if value}
+        store.add_user(name, PasswordHasher().hash(password), roles, options)
     except ValueError as error:
         raise click.ClickException(str(error)) from error
     finally:

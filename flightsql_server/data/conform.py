@@ -8,7 +8,6 @@ import pyarrow.compute as pc
 from flightsql_server.data.datasets import Dataset
 from flightsql_server.errors import InvalidParameter
 
-
 _ANY_INTEGER = pa.decimal128(20, 0)
 
 

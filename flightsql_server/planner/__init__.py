@@ -11,12 +11,12 @@ from collections.abc import Callable
 
 from flightsql_server.errors import StatementTooComplex
 from flightsql_server.model import Plan
-from flightsql_server.planner import binding, dialect, gate, introspection, policy
+from flightsql_server.planner import binding, dialect, functions, gate, introspection, policy
 from flightsql_server.planner.dialect import dialects
 from flightsql_server.planner.names import identifier, literal
 from flightsql_server.planner.request import Draft, PlannerLimits, Request
 
-__all__ = ["RULES", "PlannerLimits", "Request", "dialects", "identifier", "literal", "plan"]
+__all__ = ["RULES", "PlannerLimits", "Request", "dialects", "function_names", "identifier", "literal", "plan"]
 
 DEFAULT_LIMITS = PlannerLimits()
 
@@ -37,6 +37,19 @@ RULES: tuple[Callable[[Draft], None], ...] = (
     dialect.generate,
     gate.check_written,
 )
+
+
+_FUNCTION_GROUPS = {
+    "numeric": functions.NUMBER,
+    "string": functions.TEXT,
+    "datetime": functions.TIME,
+    "system": functions.SESSION,
+}
+
+
+def function_names(group: str) -> tuple[str, ...]:
+    """The functions that statements may call, of the groups numeric, string, datetime and system, sorted."""
+    return tuple(sorted(_FUNCTION_GROUPS[group]))
 
 
 def plan(request: Request, limits: PlannerLimits = DEFAULT_LIMITS) -> Plan:

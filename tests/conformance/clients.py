@@ -18,18 +18,25 @@ import pyarrow as pa
 from tests.running import RunningServer
 
 
-def run(command: Sequence[str | Path], *, seconds: float = 110, **environment: str) -> str:
-    """What the process printed; a failing one fails the test with its last words."""
-    done = subprocess.run(
+def run(command: Sequence[str | Path], *, seconds: float = 90, **environment: str) -> str:
+    """What the process printed; one that fails or goes on too long fails the test with its last words."""
+    process = subprocess.Popen(
         [str(part) for part in command],
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=seconds,
         env={**os.environ, **environment},
-        check=False,
     )
-    assert done.returncode == 0, f"{command[0]} ended with {done.returncode}:\n{done.stdout}\n{done.stderr[-4000:]}"
-    return done.stdout
+    with process:
+        try:
+            printed, said = process.communicate(timeout=seconds)
+            ended = f"ended with {process.returncode}"
+        except subprocess.TimeoutExpired:
+            process.kill()
+            printed, said = process.communicate()
+            ended = f"went on for {seconds} seconds"
+    assert process.returncode == 0, f"{command[0]} {ended}:\n{printed[-2000:]}\n{said[-4000:]}"
+    return printed
 
 
 class Cases:

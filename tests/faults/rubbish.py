@@ -47,7 +47,7 @@ SQL_TEXTS = (
     "SELECT (SELECT symbol FROM market_data)",
     "SELECT CAST(9999999999999999999999 AS BIGINT)",
     "SELECT 9223372036854775807 + 1",
-    "SELECT repeat('x', 2000000000)",
+    "SELECT length(repeat('x', 20000000))",
     "SELECT regexp_matches(symbol, '(') FROM market_data",
     "SELECT strptime(symbol, '%Y') FROM market_data",
     "SELECT 'a' COLLATE nothing",
@@ -108,14 +108,15 @@ def _packed(url: str, value: bytes) -> bytes:
     return any_pb2.Any(type_url=url, value=value).SerializeToString()
 
 
-def _sql(message: Message) -> bytes:
+def packed(message: Message) -> bytes:
+    """The Flight SQL message as it goes into a descriptor, a ticket or an action."""
     return _packed(TYPE_URL + message.DESCRIPTOR.name, message.SerializeToString())
 
 
 def commands(noise: random.Random) -> Iterator[tuple[str, bytes]]:
     """Contents for a descriptor's cmd or a ticket: Flight SQL messages and what looks like them."""
     for number, text in enumerate(SQL_TEXTS):
-        yield f"SQL {number}", _sql(sql.CommandStatementQuery(query=text))
+        yield f"SQL {number}", packed(sql.CommandStatementQuery(query=text))
     for url in FOREIGN_URLS:
         yield f"type {url[:60]}", _packed(url, b"\x0a\x08SELECT 1")
     for name, kind in sorted(sql.DESCRIPTOR.message_types_by_name.items()):
@@ -124,26 +125,26 @@ def commands(noise: random.Random) -> Iterator[tuple[str, bytes]]:
         yield f"{name}, of bad UTF-8", _packed(TYPE_URL + name, b"\x0a\x04\xff\xfe\xfd\xfc\x12\x02\xc3\x28")
         yield f"{name}, longer than it is", _packed(TYPE_URL + name, b"\x0a\xff\xff\xff\xff\x7fx")
         yield f"{name}, numbers", _packed(TYPE_URL + kind.name, b"\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01" * 3)
-    yield "a transaction", _sql(sql.CommandStatementQuery(query="SELECT 1", transaction_id=b"\xff\0"))
+    yield "a transaction", packed(sql.CommandStatementQuery(query="SELECT 1", transaction_id=b"\xff\0"))
     for size in (0, 1, 12, 13, 29, 300):
         yield (
             f"a ticket of {size} bytes",
-            _sql(sql.TicketStatementQuery(statement_handle=b"\x01" + noise.randbytes(size))),
+            packed(sql.TicketStatementQuery(statement_handle=b"\x01" + noise.randbytes(size))),
         )
         yield (
             f"a handle of {size} bytes",
-            _sql(sql.CommandPreparedStatementQuery(prepared_statement_handle=noise.randbytes(size))),
+            packed(sql.CommandPreparedStatementQuery(prepared_statement_handle=noise.randbytes(size))),
         )
     for pattern in ("%" * 2_000, "_" * 2_000, "\\", "a\\", "%\\_%" * 300, "(", "[a-", "*+?", "\0", "\uffff"):
         yield (
             f"pattern {pattern[:8]!r}",
-            _sql(
+            packed(
                 sql.CommandGetTables(
                     db_schema_filter_pattern=pattern, table_name_filter_pattern=pattern, include_schema=True
                 )
             ),
         )
-    yield "every code", _sql(sql.CommandGetSqlInfo(info=[0, 2**32 - 1, 7, 7, 7, *range(1_000)]))
+    yield "every code", packed(sql.CommandGetSqlInfo(info=[0, 2**32 - 1, 7, 7, 7, *range(1_000)]))
     for plain in (
         b"market_data\0",
         b"nothing",
@@ -196,12 +197,12 @@ def spoiled(label: str, message: bytes, noise: random.Random) -> Iterator[tuple[
 def unary(noise: random.Random) -> Iterator[Kind]:
     """Rubbish for the RPCs that take one message."""
     descriptor = flight.FlightDescriptor(
-        type=flight.FlightDescriptor.CMD, cmd=_sql(sql.CommandStatementQuery(query="SELECT * FROM market_data"))
+        type=flight.FlightDescriptor.CMD, cmd=packed(sql.CommandStatementQuery(query="SELECT * FROM market_data"))
     ).SerializeToString()
     path = flight.FlightDescriptor(type=flight.FlightDescriptor.PATH, path=["market_data"]).SerializeToString()
     ticket = flight.Ticket(ticket=b"market_data").SerializeToString()
     action = flight.Action(
-        type="CreatePreparedStatement", body=_sql(sql.ActionCreatePreparedStatementRequest(query="SELECT 1"))
+        type="CreatePreparedStatement", body=packed(sql.ActionCreatePreparedStatementRequest(query="SELECT 1"))
     ).SerializeToString()
     good = {"GetFlightInfo": (descriptor, path), "GetSchema": (descriptor,), "PollFlightInfo": (descriptor,)}
     good |= {"DoGet": (ticket,), "DoAction": (action,), "ListFlights": (b"\x0a\x01x",), "ListActions": (b"\x0a\x00",)}
@@ -227,7 +228,7 @@ def unary(noise: random.Random) -> Iterator[Kind]:
         for label, body in (("empty", b""), ("noise", noise.randbytes(40)), ("any", _packed(TYPE_URL + "X", b"y"))):
             yield Kind("DoAction", f"{name}, {label}", (flight.Action(type=name, body=body).SerializeToString(),))
     for text in SQL_TEXTS:
-        body = _sql(sql.ActionCreatePreparedStatementRequest(query=text))
+        body = packed(sql.ActionCreatePreparedStatementRequest(query=text))
         yield Kind("DoAction", f"prepare {text[:20]!r}", (_action("CreatePreparedStatement", body),))
     yield from _options(noise)
 
@@ -340,7 +341,7 @@ def _misfits(quotes: pa.RecordBatch, market: flight.FlightDescriptor) -> Iterato
         command = sql.CommandStatementIngest(table=table)
         command.table_definition_options.if_not_exist = 2  # type: ignore[assignment]
         command.table_definition_options.if_exists = mode  # type: ignore[assignment]
-        descriptor = flight.FlightDescriptor(type=flight.FlightDescriptor.CMD, cmd=_sql(command))
+        descriptor = flight.FlightDescriptor(type=flight.FlightDescriptor.CMD, cmd=packed(command))
         encoder = StreamEncoder(quotes.schema)
         yield Kind(
             "DoPut",
