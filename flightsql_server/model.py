@@ -1,4 +1,4 @@
-"""The nouns that rooms hand each other: what exists (Catalog), who asks (Call), what will run (Plan), what runs it (Engine).
+"""The nouns that rooms hand each other: what exists (Catalog), who asks (Call), what will run (Plan), and the Engine.
 
 Everything here is frozen and knows nothing of wire, SQL text or engines, so every room may import it.
 """

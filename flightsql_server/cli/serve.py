@@ -164,7 +164,8 @@ def _check_ports(config: Config) -> None:
                 probe.bind((host, port))
             except OSError as error:
                 raise StartError(
-                    f"Port {port} of {host} can't be taken: {_holder(port) or error.strerror}. Choose another by {option}."
+                    f"Port {port} of {host} can't be taken: {_holder(port) or error.strerror}. "
+                    f"Choose another by {option}."
                 ) from error
 
 

@@ -10,6 +10,8 @@ from flightsql_server.client import Publisher, PublishError
 from flightsql_server.demo.market import Market
 
 _STEP_SECONDS = 0.1
+# The demo's users have their names as passwords.
+_USER = "admin"
 
 
 def _stopped() -> threading.Event:
@@ -27,7 +29,7 @@ def play(url: str, stop: threading.Event) -> None:
     """Publishes the opening, says so in one line, and then a step every 100 ms until ``stop`` is set."""
     market = Market()
     publishers = {
-        name: Publisher(url, name, user="admin", password="admin") for name in ("market_data", "orders", "positions")
+        name: Publisher(url, name, user=_USER, password=_USER) for name in ("market_data", "orders", "positions")
     }
     updates = market.open()
     due = time.monotonic()

@@ -1,4 +1,4 @@
-"""The HTTP side: ``/metrics``, ``/livez``, ``/readyz``, ``/.well-known/jwks.json``; read-only and without credentials."""
+"""The HTTP side: ``/metrics``, ``/livez``, ``/readyz``, ``/.well-known/jwks.json``; read-only, no credentials."""
 
 from __future__ import annotations
 

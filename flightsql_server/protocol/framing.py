@@ -314,7 +314,7 @@ class StreamDecoder:
 
 
 def _check_text(field: pa.Field) -> None:
-    """Arrow believes that names and time zones are UTF-8; a stranger's may not be: UnicodeDecodeError here, not later."""
+    """Arrow believes names and time zones to be UTF-8; a stranger's may not be: UnicodeDecodeError here, not later."""
     _ = field.name, field.metadata, getattr(field.type, "tz", None)
     for i in range(field.type.num_fields):
         _check_text(field.type.field(i))

@@ -87,7 +87,8 @@ def test_sql_info_depends_on_configuration(
     differing = {code for code in here if here[code] != there[code]}
     assert there[wire.SQL_MAX_STATEMENT_LENGTH] == 5000
     assert there[wire.FLIGHT_SQL_SERVER_STATEMENT_TIMEOUT] == 12_000
-    assert differing == {wire.SQL_MAX_STATEMENT_LENGTH, wire.FLIGHT_SQL_SERVER_STATEMENT_TIMEOUT}
+    literals = {wire.SQL_MAX_BINARY_LITERAL_LENGTH, wire.SQL_MAX_CHAR_LITERAL_LENGTH}
+    assert differing == {wire.SQL_MAX_STATEMENT_LENGTH, wire.FLIGHT_SQL_SERVER_STATEMENT_TIMEOUT} | literals
 
 
 def test_sql_info_tells_the_functions_that_are_let_through(server: RunningServer) -> None:
