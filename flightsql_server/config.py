@@ -68,6 +68,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("login", "sessions_per_user", 64, "At the cap the longest-idle session without a running call ends.", 1),
     Setting("login", "parallel_hashes", 2, "Password checks at one time.", 1),
     Setting("login", "basic_cache_seconds", 60, "How long a checked Basic credential is believed.", 0),
+    Setting("login", "handshake_seconds", 10.0, "How long a handshake may take to send its credential.", 0.001),
     Setting("login", "anonymous_role", "", "Role of callers without credentials; empty refuses them. Loopback only."),
     Setting("sql", "dialect", "duckdb", "Dialect of statements when neither call, session nor user names one."),
     Setting("sql", "statement_bytes", 262_144, "Longest statement.", 1),

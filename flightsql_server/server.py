@@ -59,6 +59,7 @@ class Server:
         self.metrics = Metrics()
         self._directory = data_dir
         self._pool = ThreadPoolExecutor(config.integer("server.worker_threads"), thread_name_prefix="worker")
+        self._door = ThreadPoolExecutor(config.integer("login.parallel_hashes") + 2, thread_name_prefix="login")
         self._policies = Policies.from_toml(config.roles)
         self._keys = KeyRing.open(data_dir.path / "keys")
         self._store = StateStore(data_dir.path / "state.sqlite")
@@ -124,7 +125,7 @@ class Server:
         )
         self._grpc.add_generic_rpc_handlers((self._service.handlers(),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
-        add_reflection(self._grpc, self._authenticator, self._policies, self._pool)
+        add_reflection(self._grpc, self._authenticator, self._policies, self._door)
         host = config.text("server.host")
         address = f"[{host}]" if ":" in host else host
         try:
@@ -188,6 +189,8 @@ class Server:
             seal=TicketSeal(self._keys.sealing_key(), config.number("sql.ticket_seconds")),
             metrics=metrics,
             pool=self._pool,
+            door=self._door,
+            handshake_seconds=config.number("login.handshake_seconds"),
         )
 
     def _question(self, call: Call) -> Question:
@@ -282,7 +285,8 @@ class Server:
     def close(self) -> None:
         """Commits what the writer holds and closes data, users and directory; ``stop`` has done so already."""
         self._writer.stop()
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        for pool in (self._pool, self._door):
+            pool.shutdown(wait=True, cancel_futures=True)
         self._authenticator.close()
         self._store.close()
         self._engine.close()

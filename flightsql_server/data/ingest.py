@@ -95,6 +95,7 @@ class Writer:
         if self._stopping:
             raise ServerShuttingDown("The server is stopping; the batch was not stored.", hint="Send it again later.")
         done: Future[Receipt] = Future()
+        done.set_running_or_notify_cancel()  # a publisher that leaves can't cancel it: the writer will settle it
         try:
             self._queue.put(_Waiting(dataset, batch, done), timeout=timeout)
         except queue.Full as error:

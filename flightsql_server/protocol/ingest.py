@@ -123,9 +123,11 @@ async def _store(
                 fitting = conform(batch, dataset)
                 done = await loop.run_in_executor(rooms.pool, rooms.writer.submit, dataset, fitting)
                 await waiting.put(asyncio.wrap_future(done))
-        finally:
+        except Exception:
             # What was queued before a failure is committed all the same, so it is acknowledged all the same.
             await waiting.put(None)
+            raise
+        await waiting.put(None)
 
     settling = asyncio.create_task(settle())
     reading = asyncio.create_task(read())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +48,9 @@ class Rooms:
     seal: TicketSeal
     metrics: Metrics
     pool: ThreadPoolExecutor
+    door: ThreadPoolExecutor
+    """Threads for passwords and tokens alone: guessing passwords must not hold up the statements of others."""
+    handshake_seconds: float = 10.0
 
 
 class FlightService:
@@ -115,7 +119,7 @@ class FlightService:
     async def _call(self, context: Context) -> Call:
         headers = interceptors.headers_of(context)
         peer = context.peer()
-        principal = await interceptors.identify(self.rooms.authenticator, self.rooms.pool, headers, peer)
+        principal = await interceptors.identify(self.rooms.authenticator, self.rooms.door, headers, peer)
         return self.rooms.sessions.call(principal, headers, peer)
 
     async def handshake(self, requests: AsyncIterator[bytes], context: Context, meter: Meter) -> None:
@@ -126,16 +130,18 @@ class FlightService:
         headers = interceptors.headers_of(context)
         authorization, payload = headers.get("authorization"), b""
         if authorization is None:
-            async for message in requests:
-                meter.took(message)
-                payload = _parsed(wire.HandshakeRequest, message).payload
-                break
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.rooms.handshake_seconds):
+                    async for message in requests:
+                        meter.took(message)
+                        payload = _parsed(wire.HandshakeRequest, message).payload
+                        break
         login = self.rooms.authenticator.login
         loop = asyncio.get_running_loop()
         outcome = "failed"
         try:
             found = await loop.run_in_executor(
-                self.rooms.pool, login, authorization, payload, context.peer(), headers.get("user-agent", "")
+                self.rooms.door, login, authorization, payload, context.peer(), headers.get("user-agent", "")
             )
             outcome = "ok"
         except AuthError as error:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import subprocess
+import sys
 import threading
 import time
 from datetime import UTC, datetime
@@ -15,7 +17,7 @@ import pytest
 
 from flightsql_server.client import Publisher, PublishError
 from tests.faults.proxy import Proxy
-from tests.faults.watching import ENDLESS, HEAVY, Client, http, running, server_with, start_server, wait_until
+from tests.faults.watching import ENDLESS, HEAVY, Client, Numbers, http, running, server_with, start_server, wait_until
 from tests.running import RunningServer
 
 # What closing the data directory, the database and the interpreter may take on a busy machine, beside the drain.
@@ -211,3 +213,43 @@ def test_stop_commits_what_was_queued(tmp_path: Path) -> None:
         publisher.close()
     with server_with(tmp_path / "data") as again, Client(again.url) as client:
         assert client.query("SELECT count(*) AS n FROM market_data").read_all().to_pylist() == [{"n": rows}]
+
+
+_PUBLISHER = """
+import sys
+import pyarrow.flight as flight
+import pyarrow.ipc as ipc
+url, token, file = sys.argv[1:]
+batch = ipc.open_stream(file).read_next_batch()
+options = flight.FlightCallOptions(headers=[(b"authorization", token.encode())])
+writer, _ = flight.FlightClient(url).do_put(flight.FlightDescriptor.for_path("market_data"), batch.schema, options)
+while True:
+    writer.write_batch(batch)
+"""
+
+
+def test_killed_publisher_leaves_the_writer_alive(tmp_path: Path) -> None:
+    """Its batches wait for the writer when it goes: they are stored or not, and the next publisher is served."""
+    file = tmp_path / "batch.arrow"
+    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_stream(sink, batch(0, 1).schema) as writer:
+        writer.write_batch(batch(0, 20_000))
+    with server_with(tmp_path / "data") as server:
+        with Client(server.url, "feed") as client:
+            token = client.token[1].decode()
+        for _ in range(2):
+            arguments = [sys.executable, "-c", _PUBLISHER, server.url, token, str(file)]
+            before = Numbers(server).total("flightsql_commit_seconds_count")
+            process = subprocess.Popen(arguments)
+            try:
+                wait_until(lambda: Numbers(server).total("flightsql_ingest_waiting_batches") > 2, 20, "batches wait")
+            finally:
+                process.kill()
+                process.wait(10)
+            wait_until(lambda: Numbers(server).total("flightsql_calls_in_flight") == 0, 5, "the call ends")
+            with Publisher(server.url, "market_data", user="feed", password="feed") as publisher:
+                assert publisher.publish(batch(0, 10)).rows == 10
+            assert Numbers(server).total("flightsql_commit_seconds_count") > before
+        assert http(server, "/readyz") == (200, "ok\n")
+        assert Numbers(server).total("flightsql_ingest_waiting_batches") == 0
+        assert Numbers(server).total("flightsql_incidents_total") == 0
+        assert "Traceback" not in "".join(server.output)
