@@ -44,8 +44,9 @@ types: setup  ## check types
 bench: setup  ## measure against DuckDB in process and a bare Flight server
 	$(BIN)/python benchmarks/run.py
 
-docs: setup  ## write the generated reference pages anew
+docs: setup  ## write the generated reference pages and dashboards anew
 	$(BIN)/python -m tests.reference_pages
+	$(BIN)/python grafana/dashboards.py
 
 proto: setup  ## write the generated protocol code anew
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. \

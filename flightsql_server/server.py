@@ -88,6 +88,7 @@ class Server:
         )
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         self._http = HttpServer(self.metrics.registry, self._keys.jwks, self.wrong)
+        self.metrics.sessions.set_function(self._authenticator.session_count)
         self._serving = False
         self.port = self.http_port = 0
 
@@ -246,10 +247,9 @@ class Server:
         return {} if self._writer.is_alive() else {"writer": "stopped"}
 
     async def _keep_house(self) -> None:
-        """Once a minute: writes down when sessions were last seen, counts them."""
+        """Once a minute: writes down when sessions were last seen."""
         loop = asyncio.get_running_loop()
         while True:
-            self.metrics.sessions.set(self._authenticator.session_count())
             await asyncio.sleep(_FLUSH_SECONDS)
             try:
                 await loop.run_in_executor(self._pool, self._authenticator.flush)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
 import signal
 import subprocess
@@ -29,6 +30,11 @@ ingest = ["market_data"]
 """
 
 
+def _end_with_parent() -> None:
+    """A test run that is killed leaves no server behind."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
 class RunningServer:
     """A server process; ``stop`` or ``kill`` ends it. ``output`` holds the lines it has printed so far."""
 
@@ -42,6 +48,7 @@ class RunningServer:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            preexec_fn=_end_with_parent,
             env=None if environment is None else dict(environment),
         )
         self._found = threading.Event()
