@@ -29,7 +29,7 @@ test: setup lint types  ## run the test suite
 	$(BIN)/python -m pytest -m "not slow"
 
 test-all: setup  ## run the long and heavy tests
-	FULL=1 $(BIN)/python -m pytest -m slow
+	FULL=1 $(BIN)/python -m pytest -m "slow or scaled"
 
 soak: setup  ## run under load for ten minutes and watch memory
 	$(BIN)/python benchmarks/soak.py

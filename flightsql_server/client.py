@@ -52,7 +52,8 @@ class Publisher:
             header = self._client.authenticate_basic_token(user, password)
         except (pa.ArrowException, OSError) as error:
             self._client.close()
-            raise PublishError(_message(error)) from error
+            said = _message(error)
+            raise PublishError(said if said.startswith("[") else f"No server answers at {url}: {said}") from error
         self._options = flight.FlightCallOptions(headers=[header])
 
     def publish(self, batch: pa.RecordBatch) -> Receipt:

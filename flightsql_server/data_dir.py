@@ -17,7 +17,7 @@ class DataDirError(Exception):
 class DataDir:
     """The directory while a server holds it. ``close`` lets it go."""
 
-    def __init__(self, path: Path, *, holder: dict[str, object]) -> None:
+    def __init__(self, path: Path, port: int = 0) -> None:
         """Makes the directory where it is missing and takes it; DataDirError when another server has it."""
         self.path = path
         try:
@@ -29,8 +29,7 @@ class DataDir:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise DataDirError(f"The data directory {path} is in use by {self._holder()}.") from error
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, json.dumps({"pid": os.getpid(), **holder}).encode(), 0)
+        self.announce(port)
         self._check_version()
 
     def _holder(self) -> str:
@@ -54,6 +53,12 @@ class DataDir:
                 f"The data directory {self.path} has version {found[:20]!r}; this server reads version {VERSION}. "
                 "Use the server that wrote it, or another directory."
             )
+
+    def announce(self, port: int) -> None:
+        """Writes down the port that was taken, for whoever finds the directory in use."""
+        content = json.dumps({"pid": os.getpid(), "port": port}).encode()
+        os.pwrite(self._lock, content, 0)
+        os.ftruncate(self._lock, len(content))
 
     def close(self) -> None:
         """Lets the directory go."""

@@ -138,6 +138,7 @@ class Server:
         except OSError as error:
             raise StartError(f"Port {config.integer('server.http_port')} of {host} can't be taken.") from error
         self.http_port = self._http.port
+        self._directory.announce(self.port)
         await self._grpc.start()
         self._serving = True
         self._announce_ready(True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from flightsql_server.cli.password import read_password
 from flightsql_server.client import Publisher, PublishError
+from flightsql_server.data.datasets import DATASETS
 
 _LOAD_ROWS = 10_000
 
@@ -36,7 +38,7 @@ def _credentials(url: str | None, user: str | None, password_file: Path | None) 
     port = os.environ.get("ARROW_FLIGHT_PORT", "50052")
     name: str = user or click.prompt("User")
     if password_file is not None:
-        password = password_file.read_text(encoding="utf-8").rstrip("\r\n")
+        password = read_password(password_file)
     else:
         password = os.environ.get("FLIGHTSQL_PASSWORD") or click.prompt("Password", hide_input=True)
     return url or f"grpc://127.0.0.1:{port}", name, password
@@ -106,7 +108,7 @@ def _print(table: pa.Table, more: bool) -> None:
 @_connection_options
 def load(dataset: str, file: Path, url: str | None, user: str | None, password_file: Path | None) -> None:
     """Send the rows of a Parquet or CSV file to a dataset of a running server."""
-    total, batches = _read(file)
+    total, batches = _read(file, dataset)
     url, name, password = _credentials(url, user, password_file)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     try:
@@ -121,14 +123,43 @@ def load(dataset: str, file: Path, url: str | None, user: str | None, password_f
     click.echo(f"Loaded {publisher.rows} rows into {dataset}{late}.")
 
 
-def _read(file: Path) -> tuple[int | None, Iterator[pa.RecordBatch]]:
+def _read(file: Path, dataset: str) -> tuple[int | None, Iterator[pa.RecordBatch]]:
     """The number of rows, where the file tells it, and the rows."""
+    kind = file.suffix.lower()
+    if kind not in (".parquet", ".csv"):
+        raise click.ClickException(f"{file} is neither .parquet nor .csv.")
+    with _file_errors(file):
+        if kind == ".csv":
+            return None, _rows(file, csv.open_csv(file, convert_options=_column_types(dataset)))
+        content = parquet.ParquetFile(file)
+        return content.metadata.num_rows, _rows(file, content.iter_batches(_LOAD_ROWS))
+
+
+def _rows(file: Path, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    reading = iter(batches)
+    while True:
+        with _file_errors(file):  # what is wrong behind the first rows shows only here
+            batch = next(reading, None)
+        if batch is None:
+            return
+        yield batch
+
+
+@contextmanager
+def _file_errors(file: Path) -> Iterator[None]:
     try:
-        if file.suffix.lower() == ".parquet":
-            content = parquet.ParquetFile(file)
-            return content.metadata.num_rows, content.iter_batches(_LOAD_ROWS)
-        if file.suffix.lower() == ".csv":
-            return None, iter(csv.open_csv(file))
-    except (pa.ArrowException, OSError) as error:
+        yield
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise click.ClickException(f"{file} can't be read: {error}") from error
-    raise click.ClickException(f"{file} is neither .parquet nor .csv.")
+
+
+def _column_types(dataset: str) -> csv.ConvertOptions:
+    """A column of text is read as what the dataset says it is: a symbol may look like a number, a decimal like a float.
+
+    Times are left to be found out, since some are written with a zone and some without.
+    """
+    known = DATASETS.get(dataset)
+    fields = known.schema if known is not None else ()
+    return csv.ConvertOptions(
+        column_types={field.name: field.type for field in fields if not pa.types.is_timestamp(field.type)}
+    )

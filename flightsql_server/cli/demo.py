@@ -14,6 +14,7 @@ from flightsql_server.server import Server
 USERS = {"admin": ("admin",), "trader": ("reader",), "viewer": ("viewer",)}
 """The demo's users, each with its name as password, and their roles."""
 
+_MADE_HERE = {"made_by": "demo"}
 _OPENING_SECONDS = 30
 VIEWER_ROLE = {"select": ["market_data"]}
 
@@ -39,8 +40,18 @@ def add_users(server: Server) -> None:
     """Adds the demo's users where they are missing; their role for viewing is the demo's own."""
     hasher = PasswordHasher()
     for name, roles in USERS.items():
-        if server.users.get_user(name) is None:
-            server.users.add_user(name, hasher.hash(name), roles)
+        user = server.users.get_user(name)
+        if user is None:
+            server.users.add_user(name, hasher.hash(name), roles, _MADE_HERE)
+        elif user.options.items() >= _MADE_HERE.items():
+            server.users.set_disabled(name, False)
+
+
+def retire_users(server: Server) -> None:
+    """Disables the users that an earlier demo left in the data directory: everybody knows their passwords."""
+    for user in server.users.list_users():
+        if not user.disabled and user.options.items() >= _MADE_HERE.items():
+            server.users.set_disabled(user.name, True)
 
 
 async def start(server: Server, data_dir: Path) -> Player:
@@ -64,6 +75,8 @@ async def start(server: Server, data_dir: Path) -> Player:
 def welcome(host: str, port: int, http_port: int) -> str:
     """Lines to paste into a client; the command is written as it was called."""
     command = sys.argv[0] if "/" in sys.argv[0] else "flightsql-server"
+    if command.endswith("__main__.py"):
+        command = f"{sys.executable} -m flightsql_server"
     return f"""
 A demo market ticks at grpc://{host}:{port}. Users: admin/admin, trader/trader, viewer/viewer. Stop it with Ctrl-C.
 

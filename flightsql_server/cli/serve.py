@@ -21,7 +21,7 @@ import psutil
 import uvloop
 from flightsql_auth.keys import KeyFileError
 from flightsql_auth.policies import Policies, PolicyError
-from flightsql_auth.store import StateStore
+from flightsql_auth.store import StateStore, StateStoreError
 
 from flightsql_server import config as settings
 from flightsql_server import planner
@@ -85,9 +85,11 @@ def serve(file: Path | None, with_demo: bool, insecure: bool, **given: Any) -> N
             path = config.data_dir
         try:
             _check_ports(config)
-            directory = DataDir(path, holder={"port": config.integer("server.port")})
+            directory = DataDir(path, config.integer("server.port"))
             server = Server(config, directory)
-        except (DataDirError, KeyFileError, PolicyError, StartError, ServerError) as error:
+            if not with_demo:
+                demo.retire_users(server)
+        except (DataDirError, KeyFileError, PolicyError, StartError, StateStoreError, ServerError) as error:
             raise click.ClickException(str(error)) from error
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(server, path, with_demo))

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flightsql_server import planner
+from flightsql_server.cli.password import read_password
 from flightsql_server.cli.serve import open_store
 from flightsql_server.service.profiles import PROFILES
 
@@ -53,7 +54,7 @@ def add(
 ) -> None:
     """Add a user; asks for the password, or reads it from a file."""
     if password_file is not None:
-        password = password_file.read_text(encoding="utf-8").rstrip("\r\n")
+        password = read_password(password_file)
     else:
         password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
     if not password:

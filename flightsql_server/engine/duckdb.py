@@ -71,7 +71,7 @@ class DuckDBEngine:
             self._root = duckdb.connect(str(data_dir / f"{CATALOG}.duckdb"))
             _harden(self._root, data_dir, options)
         except duckdb.Error as error:
-            log.exception("DuckDB can't open its file")
+            log.error("DuckDB can't open its file: %s", error)  # noqa: TRY400 - who starts a server needs no traceback
             raise errors.EngineUnavailable(
                 "The database file can't be opened: another process holds it, or it is damaged.",
                 hint="Stop the other process, or restore the data directory from a backup.",

@@ -117,6 +117,7 @@ def wired(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 
 
 @pytest.mark.parametrize("name", DATASETS)
+@pytest.mark.scaled
 @settings(max_examples=examples(500), suppress_health_check=_CHECKS)
 @given(data=st.data())
 def test_every_value_is_kept_exactly(desk: Desk, name: str, data: st.DataObject) -> None:
@@ -133,6 +134,7 @@ def test_every_value_is_kept_exactly(desk: Desk, name: str, data: st.DataObject)
 
 
 @pytest.mark.parametrize("name", DATASETS)
+@pytest.mark.scaled
 @settings(max_examples=examples(100), suppress_health_check=_CHECKS)
 @given(data=st.data())
 def test_every_value_passes_the_wire_exactly(wired: RunningServer, name: str, data: st.DataObject) -> None:
@@ -194,6 +196,7 @@ _NUMBERS = count(1)
 
 
 @pytest.mark.parametrize("name", DATASETS)
+@pytest.mark.scaled
 @settings(max_examples=examples(1_000), suppress_health_check=_CHECKS)
 @given(data=st.data(), together=st.booleans())
 def test_latest_and_history_are_those_of_the_model(desk: Desk, name: str, data: st.DataObject, together: bool) -> None:
@@ -215,6 +218,7 @@ def test_latest_and_history_are_those_of_the_model(desk: Desk, name: str, data: 
 
 
 @pytest.mark.parametrize("name", DATASETS)
+@pytest.mark.scaled
 @settings(max_examples=examples(60), suppress_health_check=_CHECKS, phases=[Phase.explicit, Phase.generate])
 @given(data=st.data())
 def test_a_restart_changes_nothing(name: str, data: st.DataObject) -> None:

@@ -39,6 +39,7 @@ def _refused(seal: TicketSeal, principal: str, sealed: bytes) -> None:
     assert "SECRET" not in str(failure.value)
 
 
+@pytest.mark.scaled
 @settings(max_examples=examples(2_000))
 @given(_TEXT, _TICKETS)
 def test_what_is_sealed_can_be_opened(principal: str, ticket: QueryTicket) -> None:
@@ -61,6 +62,7 @@ def test_the_statement_can_not_be_read_from_it() -> None:
     assert one != other, "two tickets for the same query tell nobody that it is the same"
 
 
+@pytest.mark.scaled
 @settings(max_examples=examples(10_000))
 @given(st.data())
 def test_no_altered_ticket_is_accepted(data: st.DataObject) -> None:
@@ -80,6 +82,7 @@ def test_no_shortened_or_lengthened_ticket_is_accepted() -> None:
     _refused(seal, "ann", sealed + b"\0")
 
 
+@pytest.mark.scaled
 @settings(max_examples=examples(2_000))
 @given(st.binary(max_size=200))
 def test_noise_is_refused(noise: bytes) -> None:
@@ -88,6 +91,7 @@ def test_noise_is_refused(noise: bytes) -> None:
     _refused(seal, "ann", b"\x01" + noise)
 
 
+@pytest.mark.scaled
 @settings(max_examples=examples(2_000))
 @given(st.text(), st.text())
 def test_nobody_opens_the_ticket_of_another(one: str, other: str) -> None:

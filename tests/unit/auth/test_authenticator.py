@@ -1,3 +1,5 @@
+"""The login door as its callers see it."""
+
 from __future__ import annotations
 
 import time

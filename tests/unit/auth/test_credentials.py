@@ -1,3 +1,5 @@
+"""Reading credentials: headers, payloads, passwords."""
+
 from __future__ import annotations
 
 import base64

@@ -1,3 +1,5 @@
+"""Key files: made once, private, kept."""
+
 from __future__ import annotations
 
 import base64

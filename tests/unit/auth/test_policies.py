@@ -1,3 +1,5 @@
+"""Roles and grants as data."""
+
 from __future__ import annotations
 
 import tomllib

@@ -1,3 +1,5 @@
+"""Users, sessions and revocations on disk."""
+
 from __future__ import annotations
 
 import sqlite3

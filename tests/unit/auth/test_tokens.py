@@ -1,3 +1,5 @@
+"""Session tokens: what is accepted, and every forgery that is not."""
+
 from __future__ import annotations
 
 import base64
