@@ -119,12 +119,14 @@ class Plan:
     ``sql``: the statement in the engine's dialect, the only text an engine ever sees. ``tables``: the catalog's
     tables that it reads. ``volatile``: the answer may differ between two runs on the same data (random(), now()).
     ``set_schema``: the statement is ``USE``; running it sets the session's schema to this and yields no rows.
+    ``values``: the text literals that are only compared with columns, so that the plan is the same whatever they say.
     """
 
     sql: str
     tables: tuple[TableName, ...] = ()
     volatile: bool = False
     set_schema: str | None = None
+    values: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -174,6 +174,7 @@ class Server:
                 cached_result_bytes=config.integer("cache.result_entry_bytes"),
             ),
             plans=BoundedCache("plans", metrics, entries=config.integer("cache.plans")),
+            shapes=BoundedCache("shapes", metrics, entries=config.integer("cache.plans")),
             results=BoundedCache(
                 "results",
                 metrics,

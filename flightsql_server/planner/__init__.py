@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from flightsql_server.errors import StatementTooComplex
 from flightsql_server.model import Plan
-from flightsql_server.planner import binding, dialect, functions, gate, introspection, policy
+from flightsql_server.planner import binding, dialect, functions, gate, introspection, policy, values
 from flightsql_server.planner.dialect import dialects
 from flightsql_server.planner.names import identifier, literal
 from flightsql_server.planner.request import Draft, PlannerLimits, Request
@@ -29,6 +29,7 @@ RULES: tuple[Callable[[Draft], None], ...] = (
     introspection.answer_command,
     dialect.parse,
     gate.check_nodes,
+    values.note,
     binding.bind,
     introspection.unqualify,
     introspection.answer_session,
@@ -67,4 +68,4 @@ def plan(request: Request, limits: PlannerLimits = DEFAULT_LIMITS) -> Plan:
     except RecursionError:
         raise StatementTooComplex("The statement is nested too deeply.", hint="Split it into smaller ones.") from None
     tables = tuple(sorted({bound.table.table_name for bound in draft.tables}))
-    return Plan(sql=draft.sql, tables=tables, volatile=draft.volatile)
+    return Plan(sql=draft.sql, tables=tables, volatile=draft.volatile, values=draft.values)

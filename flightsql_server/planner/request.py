@@ -70,6 +70,7 @@ class Draft:
     tables: list[BoundTable] = field(default_factory=list)
     session_nodes: list[exp.Expr] = field(default_factory=list)
     exposed: bool = False
+    values: frozenset[str] = frozenset()
     volatile: bool = False
     sql: str = ""
     done: Plan | None = None

@@ -9,19 +9,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 import pyarrow as pa
 from flightsql_auth.policies import Policies
 
 from flightsql_server import planner
-from flightsql_server.errors import InternalError, ResultTooLarge, StatementTimeout
+from flightsql_server.errors import InternalError, ResultTooLarge, StatementTimeout, UserError
 from flightsql_server.metrics import Metrics
 from flightsql_server.model import Call, Catalog, Engine, Plan, SessionOptions, TableName
-from flightsql_server.service import profiles
+from flightsql_server.service import profiles, templates
 from flightsql_server.service.admission import Admission
 from flightsql_server.service.caches import BoundedCache, Encoded
 
@@ -59,6 +59,23 @@ class Prepared:
 
 
 @dataclass(frozen=True, slots=True)
+class Family:
+    """The texts of one shape: the literals of the one that was planned last, which of them are free, its template."""
+
+    values: tuple[str, ...]
+    free: tuple[int, ...]
+    prepared: Prepared
+    template: templates.Template | None = None
+
+    def fits(self, shape: templates.Shape) -> bool:
+        """Whether the shape's text differs from the one that was planned in free values only."""
+        return all(
+            mine == other or slot in self.free
+            for slot, (mine, other) in enumerate(zip(self.values, shape.values, strict=True))
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class StatementLimits:
     """See the ``query`` and ``cache`` sections of the settings; 0 rows or bytes: no limit."""
 
@@ -88,6 +105,7 @@ class Statements:
         planner_limits: planner.PlannerLimits,
         limits: StatementLimits,
         plans: BoundedCache[Prepared],
+        shapes: BoundedCache[Family],
         results: BoundedCache[Encoded],
     ) -> None:
         self._engine = engine
@@ -101,6 +119,8 @@ class Statements:
         self._planner_limits = planner_limits
         self._limits = limits
         self._plans = plans
+        self._shapes = shapes
+        self._marks = templates.Marks()
         self._results = results
         self._seconds = {
             stage: metrics.stage_seconds.labels(stage) for stage in ("plan", "describe", "first_rows", "stream")
@@ -129,6 +149,11 @@ class Statements:
             self._catalog.version,
         )
         found = self._plans.get(key)
+        if found is not None:
+            return found
+        shape = templates.shape_of(text) if len(text) <= self._planner_limits.sql_bytes else None
+        if shape is not None:
+            found = self._fill(shape, key[1:])
         if found is None:
             request = planner.Request(
                 text=text,
@@ -142,8 +167,50 @@ class Statements:
                 backend_dialect=self._engine.capabilities.dialect,
             )
             found = await self._in_pool(lambda: self._prepare(request, call))
-            self._plans.put(key, found)
+            if shape is not None and found.plan.values:
+                await self._learn(shape, key[1:], request, call, found)
+        self._plans.put(key, found)
         return found
+
+    def _fill(self, shape: templates.Shape, rights: tuple[Hashable, ...]) -> Prepared | None:
+        """The statement from the template of its shape, where there is one for its other literals."""
+        family = self._shapes.get((shape.pieces, rights))
+        if family is None or family.template is None or not family.fits(shape):
+            return None
+        return replace(family.prepared, sql=family.template.fill(shape.values))
+
+    async def _learn(
+        self,
+        shape: templates.Shape,
+        rights: tuple[Hashable, ...],
+        request: planner.Request,
+        call: Call,
+        found: Prepared,
+    ) -> None:
+        """Remembers the shape; when it comes a second time with other values, makes its template."""
+        key = (shape.pieces, rights)
+        free = tuple(slot for slot, value in enumerate(shape.values) if value in found.plan.values)
+        family = Family(shape.values, free, found)
+        known = self._shapes.get(key)
+        if known is not None and known.fits(shape) and known.template is None:
+            template = await self._in_pool(lambda: self._template(shape, free, request, call, found))
+            family = replace(family, template=template)
+        self._shapes.put(key, family)
+
+    def _template(
+        self, shape: templates.Shape, free: tuple[int, ...], request: planner.Request, call: Call, found: Prepared
+    ) -> templates.Template | None:
+        """Plans the text with marks for its values; None unless that gives the very plan found, once filled in."""
+        values = tuple(self._marks.mark(slot) if slot in free else text for slot, text in enumerate(shape.values))
+        try:
+            plan = planner.plan(replace(request, text=shape.with_values(values)), self._planner_limits)
+        except UserError:
+            return None
+        cut = self._marks.cut(profiles.wrap_sql(call.wire_profile, plan.sql, found.schema), free)
+        if cut is None or (plan.tables, plan.volatile) != (found.plan.tables, found.plan.volatile):
+            return None
+        template = templates.Template(*cut)
+        return template if template.fill(shape.values) == found.sql else None
 
     def _prepare(self, request: planner.Request, call: Call) -> Prepared:
         started = time.perf_counter()
