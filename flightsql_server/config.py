@@ -82,6 +82,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("query", "seconds", 600.0, "Longest life of a statement, from its start to its last row sent.", 0.001),
     Setting("query", "result_rows", 0, "Most rows of a result; 0: no limit.", 0),
     Setting("query", "result_bytes", 0, "Most bytes of a result, as sent; 0: no limit.", 0),
+    Setting("query", "row_bytes", 64 * 1024 * 1024, "Longest row sent.", 4 * 1024 * 1024),
     Setting("cache", "plans", 2_000, "Statements whose plan and schema are kept.", 0),
     Setting("cache", "result_bytes", 64 * 1024 * 1024, "Memory for encoded small results; 0 keeps none.", 0),
     Setting("cache", "result_entry_bytes", 256 * 1024, "Largest result that is kept.", 0),

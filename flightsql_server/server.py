@@ -171,6 +171,7 @@ class Server:
                 seconds=config.number("query.seconds"),
                 result_rows=config.integer("query.result_rows"),
                 result_bytes=config.integer("query.result_bytes"),
+                row_bytes=config.integer("query.row_bytes"),
                 cached_result_bytes=config.integer("cache.result_entry_bytes"),
             ),
             plans=BoundedCache("plans", metrics, entries=config.integer("cache.plans")),

@@ -82,6 +82,7 @@ class StatementLimits:
     seconds: float = 600.0
     result_rows: int = 0
     result_bytes: int = 0
+    row_bytes: int = 64 * 1024 * 1024
     cached_result_bytes: int = 256 * 1024
 
 
@@ -273,8 +274,8 @@ class Statements:
             if running.ended and key is not None:
                 self._keep(key, messages, running.rows)
             while True:
-                rows, sent = running.rows, sent + sum(map(len, messages))
-                self._check_size(rows, sent)
+                sent += sum(map(len, messages))
+                self._check_size(running.rows, sent, max(map(len, messages), default=0))
                 # The next rows are made while these are on their way.
                 last = running.ended
                 if not last:
@@ -298,7 +299,10 @@ class Statements:
         if not step.cancelled():
             step.exception()
 
-    def _check_size(self, rows: int, sent: int) -> None:
+    def _check_size(self, rows: int, sent: int, longest: int) -> None:
+        if longest > self._limits.row_bytes:
+            self._metrics.limit("query.row_bytes")
+            raise ResultTooLarge("A row of the result is too long to be sent.", hint="Select shorter values.")
         if self._limits.result_rows and rows > self._limits.result_rows:
             self._metrics.limit("query.result_rows")
             raise ResultTooLarge(f"The result has more than {self._limits.result_rows} rows.", hint="Add a LIMIT.")

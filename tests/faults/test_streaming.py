@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import adbc_driver_manager
 import psutil
 import pyarrow as pa
 import pyarrow.flight as flight
@@ -321,3 +322,18 @@ def test_results_have_their_limits(tmp_path: Path) -> None:
         assert numbers.total("flightsql_limits_hit_total", limit="query.result_rows") == 1
         assert numbers.total("flightsql_limits_hit_total", limit="query.result_bytes") == 1
         assert numbers.total("flightsql_calls_total", method="DoGet", code="RESOURCE_EXHAUSTED") == 2
+
+
+def test_a_row_that_no_client_could_take_is_refused(tmp_path: Path) -> None:
+    with (
+        server_with(tmp_path / "data", query_row_bytes=4 * 1024 * 1024) as server,
+        server.connect() as connection,
+        connection.cursor() as cursor,
+    ):
+        cursor.execute("SELECT repeat('x', 3000000) FROM range(5)")
+        assert len(cursor.fetchall()) == 5
+        with pytest.raises(adbc_driver_manager.Error, match="54000"):
+            cursor.execute("SELECT repeat('x', 5000000)")
+            cursor.fetchall()
+        cursor.execute("SELECT 1")
+        assert cursor.fetchone() == (1,)
