@@ -332,8 +332,8 @@ def test_a_row_that_no_client_could_take_is_refused(tmp_path: Path) -> None:
     ):
         cursor.execute("SELECT repeat('x', 3000000) FROM range(5)")
         assert len(cursor.fetchall()) == 5
+        cursor.execute("SELECT repeat('x', 5000000)")
         with pytest.raises(adbc_driver_manager.Error, match="54000"):
-            cursor.execute("SELECT repeat('x', 5000000)")
             cursor.fetchall()
         cursor.execute("SELECT 1")
         assert cursor.fetchone() == (1,)
