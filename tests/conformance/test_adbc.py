@@ -250,7 +250,9 @@ def test_time_out_ends_an_endless_query(server: RunningServer, endless: str) -> 
     options = {"adbc.flight.sql.rpc.timeout_seconds.fetch": "1"}
     with server.connect(**options) as connection:
         started = time.monotonic()
-        with pytest.raises((DriverError, OSError), match=r"(?i)deadline"):
+        # Client and server watch the same deadline. Where the server's stream ends first, in the middle of a message,
+        # grpc-go tells of the cut message and not of the deadline behind it.
+        with pytest.raises((DriverError, OSError), match=r"(?i)deadline|unexpected EOF"):
             asked(connection, endless)
         assert time.monotonic() - started < 10
         assert asked(connection, "SELECT 1 AS n").to_pydict() == {"n": [1]}
