@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import json
-from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
@@ -27,26 +26,43 @@ class PublishError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What the server says of one stored batch: the numbers of its rows, and how many of them came late."""
+    """What the server says of one batch: the numbers of its rows, and how many of them came late.
+
+    Under the level ``memory`` the server has queued the batch and knows no more yet: numbers and ``late_rows`` are
+    None. A ``duplicate`` had been stored before; ``rows`` is then 0.
+    """
 
     rows: int
     first_seq: int | None
     last_seq: int | None
-    late_rows: int
+    late_rows: int | None
+    producer_seq: int | None = None
+    duplicate: bool = False
 
 
 class Publisher:
     """One DoPut stream to a dataset, opened with the first batch. ``close`` ends it; use it as a context manager.
 
-    Not for several threads at once. ``rows`` and ``late_rows`` count what has been acknowledged.
+    Not for several threads at once. ``rows`` and ``late_rows`` count what has been acknowledged, also after a failure.
     """
 
-    def __init__(self, url: str, dataset: str, *, user: str, password: str) -> None:
-        """Logs in; PublishError when that fails."""
+    def __init__(
+        self, url: str, dataset: str, *, user: str, password: str, producer_id: str = "", level: str = "durable"
+    ) -> None:
+        """Logs in; PublishError when that fails.
+
+        With a ``producer_id`` each batch is sent with a rising ``producer_seq``, and the server stores each number
+        once, whatever is sent again, also after a restart of either side. ``level`` ``memory`` has batches
+        acknowledged once they are queued.
+        """
         self._descriptor = flight.FlightDescriptor.for_path(dataset)
+        self._terms: dict[str, object] = {"producer_id": producer_id} if producer_id else {}
+        if level != "durable":
+            self._terms["level"] = level
         self._client = flight.FlightClient(url)
         self._writer: flight.FlightStreamWriter | None = None
         self._reader: flight.FlightMetadataReader | None = None
+        self._outstanding = 0
         self.rows = self.late_rows = 0
         try:
             header = self._client.authenticate_basic_token(user, password)
@@ -56,53 +72,84 @@ class Publisher:
             raise PublishError(said if said.startswith("[") else f"No server answers at {url}: {said}") from error
         self._options = flight.FlightCallOptions(headers=[header])
 
-    def publish(self, batch: pa.RecordBatch) -> Receipt:
-        """Sends one batch and waits until it is stored."""
-        self._send(batch)
+    def schema(self) -> pa.Schema:
+        """The columns of the dataset; PublishError when it may not be read."""
+        try:
+            return self._client.get_schema(self._descriptor, self._options).schema
+        except (pa.ArrowException, OSError) as error:
+            raise PublishError(_message(error)) from error
+
+    def publish(self, batch: pa.RecordBatch, producer_seq: int | None = None) -> Receipt:
+        """Sends one batch and waits until it is acknowledged. ``producer_seq`` goes with the ``producer_id``."""
+        self._send(batch, producer_seq)
         return self._receipt()
 
-    def publish_all(self, batches: Iterable[pa.RecordBatch]) -> Iterator[Receipt]:
-        """Sends the batches one after the other, some ahead of their receipts; gives each receipt in order."""
-        waiting: deque[None] = deque()
-        for batch in batches:
-            self._send(batch)
-            waiting.append(None)
-            if len(waiting) >= _IN_FLIGHT:
-                waiting.popleft()
+    def publish_all(self, batches: Iterable[pa.RecordBatch], first_producer_seq: int = 0) -> Iterator[Receipt]:
+        """Sends the batches one after the other, some ahead of their receipts; gives each receipt in order.
+
+        With a ``producer_id`` they are numbered from ``first_producer_seq`` on.
+        """
+        for number, batch in enumerate(batches, first_producer_seq):
+            self._send(batch, number if "producer_id" in self._terms else None)
+            if self._outstanding >= _IN_FLIGHT:
                 yield self._receipt()
-        while waiting:
-            waiting.popleft()
+        while self._outstanding:
             yield self._receipt()
 
-    def _send(self, batch: pa.RecordBatch) -> None:
+    def _send(self, batch: pa.RecordBatch, producer_seq: int | None) -> None:
+        terms = self._terms if producer_seq is None else {**self._terms, "producer_seq": producer_seq}
         try:
             if self._writer is None:
                 self._writer, self._reader = self._client.do_put(self._descriptor, batch.schema, self._options)
-            self._writer.write_batch(batch)
+            if terms:
+                self._writer.write_with_metadata(batch, json.dumps(terms).encode())
+            else:
+                self._writer.write_batch(batch)
         except (pa.ArrowException, OSError) as error:
             raise self._failure(error) from error
+        self._outstanding += 1
 
     def _failure(self, error: BaseException) -> PublishError:
-        """A write that fails only says that the stream is over; the reason comes when it is closed."""
+        """What ended the stream. A failed write only says that it is over: receipts may still wait, then the reason."""
+        reason = error
+        try:
+            while self._read() is not None:
+                pass
+        except (pa.ArrowException, OSError) as said:
+            reason = said
         try:
             if self._writer is not None:
                 self._writer.close()
-        except (pa.ArrowException, OSError) as reason:
-            return PublishError(_message(reason))
-        return PublishError(_message(error))
+        except (pa.ArrowException, OSError) as said:
+            reason = said
+        return PublishError(_message(reason))
 
     def _receipt(self) -> Receipt:
-        assert self._reader is not None
         try:
-            content = self._reader.read()
+            receipt = self._read()
         except (pa.ArrowException, OSError) as error:
             raise self._failure(error) from error
-        if content is None:
+        if receipt is None:
             raise self._failure(OSError("the server ended the stream"))
+        return receipt
+
+    def _read(self) -> Receipt | None:
+        """The next receipt; None when there are no more."""
+        content = None if self._reader is None else self._reader.read()
+        if content is None:
+            return None
         known = json.loads(content.to_pybytes())
-        receipt = Receipt(known["rows"], known["first_seq"], known["last_seq"], known["late_rows"])
+        receipt = Receipt(
+            known["rows"],
+            known["first_seq"],
+            known["last_seq"],
+            known["late_rows"],
+            known.get("producer_seq"),
+            known.get("duplicate", False),
+        )
+        self._outstanding -= 1
         self.rows += receipt.rows
-        self.late_rows += receipt.late_rows
+        self.late_rows += receipt.late_rows or 0
         return receipt
 
     def close(self) -> None:

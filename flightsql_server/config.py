@@ -56,6 +56,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("server", "port", 50052, "Port of the Flight service; 0 takes any free one.", 0, 65_535),
     Setting("server", "http_port", 9464, "Port for metrics, health and public keys; 0 takes any free one.", 0, 65_535),
     Setting("server", "data_dir", "flightsql-data", "Folder for data, users and keys."),
+    Setting("server", "backup_dir", "", "Folder for backups; empty: backups, in the data directory."),
     Setting("server", "worker_threads", 8, "Threads for engine work and encoding.", 1),
     Setting("server", "drain_seconds", 10.0, "How long running calls may go on after a stop was asked for.", 0),
     Setting("server", "message_bytes", 64 * 1024 * 1024, "Largest message taken from a client.", 1024, 2**31 - 1),
@@ -89,8 +90,12 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("engine", "threads", 0, "Threads of the engine; 0: one for each core.", 0),
     Setting("engine", "memory_limit", "", "Memory such as 4GB; empty: the engine's own default.", form=_SIZE),
     Setting("engine", "temp_bytes", 16 * 1024**3, "Disk the engine may spill to.", 0),
+    Setting("engine", "log_bytes", 32 * 1024**2, "Length of the engine's log at which it is folded into its file.", 0),
     Setting("ingest", "queue_batches", 1_000, "Record batches that may wait for the writer.", 1),
-    Setting("ingest", "group_rows", 1_000_000, "Most rows of one commit of the writer.", 1),
+    Setting("ingest", "queue_bytes", 256 * 1024**2, "Memory of record batches that may wait for the writer.", 1),
+    Setting("ingest", "group_rows", 1_000_000, "Rows after which a commit of the writer takes no more.", 1),
+    Setting("ingest", "producers_per_user", 1_000, "Ids under which a user may number batches to a dataset.", 0),
+    Setting("ingest", "reserve_bytes", 256 * 1024**2, "Free disk below which batches are refused; 0: never.", 0),
 )
 
 _BY_NAME = {setting.name: setting for setting in SETTINGS}
@@ -99,11 +104,12 @@ _OLD_ENVIRONMENT = {"server.port": "ARROW_FLIGHT_PORT"}
 
 @dataclass(frozen=True)
 class Config:
-    """Every setting with its value and origin, and the ``[roles.<name>]`` tables as they were read."""
+    """Every setting with its value and origin, and the ``[roles.<name>]`` and ``[datasets.<name>]`` tables as read."""
 
     values: Mapping[str, Value]
     origins: Mapping[str, str]
     roles: Mapping[str, Any] = field(default_factory=dict)
+    datasets: Mapping[str, Any] = field(default_factory=dict)
 
     def text(self, name: str) -> str:
         """The value of a text setting."""
@@ -134,12 +140,13 @@ def load(
     environment = os.environ if environment is None else environment
     values: dict[str, Value] = {setting.name: setting.default for setting in SETTINGS}
     origins = dict.fromkeys(values, "default")
-    roles: Mapping[str, Any] = {}
+    named: dict[str, Mapping[str, Any]] = {"roles": {}, "datasets": {}}
     if file is not None:
         document = _read(file)
-        roles = document.pop("roles", {})
-        if not isinstance(roles, dict):
-            raise ConfigError(f"{file}: roles must be tables such as [roles.desk].")
+        for kind in named:
+            named[kind] = document.pop(kind, {})
+            if not isinstance(named[kind], dict):
+                raise ConfigError(f"{file}: {kind} must be tables such as [{kind}.desk].")
         for name, value in _flat(document, file).items():
             values[name], origins[name] = _checked(_BY_NAME[name], value, str(file)), str(file)
     for setting in SETTINGS:
@@ -150,7 +157,7 @@ def load(
     for name, given in (command_line or {}).items():
         if given is not None:
             values[name], origins[name] = _checked(_BY_NAME[name], given, "command line"), "command line"
-    return Config(values, origins, roles)
+    return Config(values, origins, **named)
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -7,7 +7,15 @@ import json
 import os
 from pathlib import Path
 
-VERSION = 1
+VERSION = 2
+
+
+def version_of(path: Path) -> str | None:
+    """The version that is written in a data directory or a backup; None where there is none."""
+    try:
+        return (path / "VERSION").read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        return None
 
 
 class DataDirError(Exception):
@@ -42,12 +50,10 @@ class DataDir:
             os.close(self._lock)
 
     def _check_version(self) -> None:
-        file = self.path / "VERSION"
-        if not file.exists():
-            file.write_text(f"{VERSION}\n", encoding="ascii")
-            return
-        found = file.read_text(encoding="ascii", errors="replace").strip()
-        if found != str(VERSION):
+        found = version_of(self.path)
+        if found is None:
+            (self.path / "VERSION").write_text(f"{VERSION}\n", encoding="ascii")
+        elif found != str(VERSION):
             self.close()
             raise DataDirError(
                 f"The data directory {self.path} has version {found[:20]!r}; this server reads version {VERSION}. "
@@ -59,6 +65,11 @@ class DataDir:
         content = json.dumps({"pid": os.getpid(), "port": port}).encode()
         os.pwrite(self._lock, content, 0)
         os.ftruncate(self._lock, len(content))
+
+    def free_bytes(self) -> int:
+        """Disk that is free where the directory is, for a process without privileges."""
+        found = os.statvfs(self.path)
+        return found.f_bavail * found.f_frsize
 
     def close(self) -> None:
         """Lets the directory go."""

@@ -24,12 +24,14 @@
     │   ├── QueueFull                  53300  RESOURCE_EXHAUSTED
     │   ├── SessionLimit               53300  RESOURCE_EXHAUSTED
     │   ├── DiskFull                   53100  RESOURCE_EXHAUSTED
+    │   ├── LimitReached               53400  RESOURCE_EXHAUSTED
     │   ├── ResultTooLarge             54000  RESOURCE_EXHAUSTED
     │   ├── StatementTimeout           57014  DEADLINE_EXCEEDED
     │   ├── StatementCancelled         57014  CANCELLED
     │   └── SerializationFailure       40001  ABORTED
     ├── ExternalError                  something this server depends on, or the server's own stop
     │   ├── EngineUnavailable          08006  UNAVAILABLE
+    │   ├── RowsLost                   XX001  UNAVAILABLE
     │   └── ServerShuttingDown         57P01  UNAVAILABLE
     └── InternalError                  XX000  INTERNAL; carries an incident number, the cause goes to the log
 
@@ -205,6 +207,12 @@ class DiskFull(ResourceError):
     sqlstate = "53100"
 
 
+class LimitReached(ResourceError):
+    """The caller has as many of something as its administrator allows: use what there is, or ask for a higher limit."""
+
+    sqlstate = "53400"
+
+
 class ResultTooLarge(ResourceError):
     """A result, row or message is larger than the server sends or takes: ask for less."""
 
@@ -236,6 +244,12 @@ class EngineUnavailable(ExternalError):
     """The engine behind the server does not answer: repeat later."""
 
     sqlstate = "08006"
+
+
+class RowsLost(ExternalError):
+    """The stored data lacks rows that were acknowledged: restore a backup."""
+
+    sqlstate = "XX001"
 
 
 class ServerShuttingDown(ExternalError):

@@ -77,10 +77,18 @@ class Metrics:
             "flightsql_statements_stopped", "Statements stopped before their end, by cause.", ("cause",), registry=r
         )
         self.incidents = Counter("flightsql_incidents", "Defects met: calls answered INTERNAL.", registry=r)
-        # Data on its way in.
+        self._add_data(r)
+        self.build = Info("flightsql_build", "Versions of the server and of what it stands on.", registry=r)
+        self.ready = Gauge("flightsql_ready", "1 while the server takes calls.", registry=r)
+
+    def _add_data(self, r: CollectorRegistry) -> None:
+        """Data on its way in, and where it lies."""
         dataset = ("dataset",)
         self.ingested_rows = Counter("flightsql_ingested_rows", "Rows committed to history.", dataset, registry=r)
         self.late_rows = Counter("flightsql_late_rows", "Rows older than the row they met.", dataset, registry=r)
+        self.duplicate_batches = Counter(
+            "flightsql_duplicate_batches", "Batches that a publisher sent again.", dataset, registry=r
+        )
         self.ingest_waiting = Gauge("flightsql_ingest_waiting_batches", "Batches waiting for the writer.", registry=r)
         self.commit_seconds = Histogram(
             "flightsql_commit_seconds", "Time of one commit of the writer.", buckets=_SECONDS, registry=r
@@ -88,8 +96,7 @@ class Metrics:
         self.dataset_sequence = Gauge(
             "flightsql_dataset_sequence", "The _seq of a dataset's last committed row.", dataset, registry=r
         )
-        self.build = Info("flightsql_build", "Versions of the server and of what it stands on.", registry=r)
-        self.ready = Gauge("flightsql_ready", "1 while the server takes calls.", registry=r)
+        self.free_bytes = Gauge("flightsql_disk_free_bytes", "Free disk where the data is.", registry=r)
 
     def limit(self, name: str) -> None:
         """Counts one bite of the limit that is called so in the settings."""

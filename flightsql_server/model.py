@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import pyarrow as pa
@@ -17,6 +18,8 @@ from flightsql_auth.principals import Principal
 CATALOG = "desk"
 MAIN_SCHEMA = "main"
 INFORMATION_SCHEMA = "information_schema"
+STORE_SCHEMA = "store"
+"""Where an engine keeps tables that no statement can name: the parts that a view of the catalog is made of."""
 LIVE_TABLE = "BASE TABLE"
 VIEW = "VIEW"
 
@@ -33,12 +36,16 @@ class TableName(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column as Arrow sees it; ``comment`` is what metadata calls say of it (unit, meaning)."""
+    """One column as Arrow sees it; ``comment`` is what metadata calls say of it (unit, meaning).
+
+    ``optional``: rows that are sent in may leave it out, and then it is null.
+    """
 
     name: str
     type: pa.DataType
     nullable: bool = True
     comment: str = ""
+    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,8 @@ class Table:
     """A table or view that SQL can name.
 
     ``key`` is the primary key (empty: none). ``dataset`` is the dataset it shows, or None. Tables of datasets are
-    versioned: the writer counts their commits, which lets results be cached.
+    versioned: the writer counts their commits, which lets results be cached. ``parts``: the engine keeps the rows in
+    tables of ``STORE_SCHEMA`` whose names are this and a day.
     """
 
     schema: str
@@ -56,6 +64,12 @@ class Table:
     key: tuple[str, ...] = ()
     dataset: str | None = None
     comment: str = ""
+    parts: str = ""
+
+    def is_part(self, name: TableName) -> bool:
+        """Whether the engine's table of that name holds rows of this one."""
+        day = name.name.removeprefix(self.parts)
+        return bool(self.parts) and name.schema == STORE_SCHEMA and name.name == self.parts + day and day.isdecimal()
 
     @property
     def table_name(self) -> TableName:
@@ -155,11 +169,15 @@ class ResultStream(Protocol):
 
 
 class Transaction(Protocol):
-    """One write transaction of the writer: both methods run in it; leaving it commits, an exception rolls back."""
+    """One write transaction of the writer: its methods run in it; leaving it commits, an exception rolls back."""
 
     def execute(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[object, ...]]: ...
-    def execute_with(self, rows: pa.Table, sql: str) -> list[tuple[object, ...]]:
-        """Runs ``sql``, in which the relation ``incoming`` holds ``rows``."""
+    def returned(self, sql: str) -> pa.Table:
+        """Runs a change that returns rows, and gives them."""
+        ...
+
+    def lend(self, name: str, rows: pa.Table) -> None:
+        """Lets the statements that follow read these rows under that name."""
         ...
 
 
@@ -178,6 +196,14 @@ class Engine(Protocol):
 
     def open(self, sql: str, options: SessionOptions, batch_rows: int) -> ResultStream: ...
     def transaction(self) -> AbstractContextManager[Transaction]: ...
+    def tidy(self) -> None:
+        """Folds the engine's log into its file where it has grown long; called between commits."""
+        ...
+
+    def backup(self, folder: Path) -> None:
+        """Copies the data into an empty folder while statements and commits go on, and opens the copy to check it."""
+        ...
+
     def ping(self) -> None: ...
     def close(self) -> None: ...
 

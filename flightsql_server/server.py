@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import platform
+import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
+from pathlib import Path
 
 import grpc
 import grpc.aio
@@ -17,14 +19,17 @@ from flightsql_auth.keys import KeyRing
 from flightsql_auth.policies import Policies
 from flightsql_auth.store import StateStore
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from prometheus_client import CollectorRegistry
 
-from flightsql_server import __version__, planner
+from flightsql_server import __version__, backup, planner
 from flightsql_server.config import Config
-from flightsql_server.data.datasets import DATASETS, catalog_of
+from flightsql_server.data.datasets import Dataset, catalog_of
+from flightsql_server.data.declared import declared_datasets
 from flightsql_server.data.ingest import Writer
+from flightsql_server.data.watermark import WATERMARK, Watermark
 from flightsql_server.data_dir import DataDir
 from flightsql_server.engine import DuckDBOptions, open_engine
-from flightsql_server.errors import ServerError
+from flightsql_server.errors import InternalError, ServerError
 from flightsql_server.http import HttpServer
 from flightsql_server.metrics import Metrics
 from flightsql_server.model import Call
@@ -43,6 +48,23 @@ log = logging.getLogger(__name__)
 _FLUSH_SECONDS = 60.0
 
 
+def check_data(path: Path, datasets: Mapping[str, Dataset]) -> dict[str, int]:
+    """Opens the data of a directory that no server holds, and gives the last ``_seq`` of each dataset.
+
+    EngineUnavailable when the database is damaged, RowsLost when it lacks what was acknowledged.
+    """
+    engine = open_engine(path, DuckDBOptions())
+    try:
+        writer = Writer(engine, datasets, Metrics(CollectorRegistry()), watermark=Watermark(path / WATERMARK))
+        try:
+            writer.open()
+        finally:
+            writer.stop()
+        return dict(writer.versions)
+    finally:
+        engine.close()
+
+
 class StartError(Exception):
     """The server can't start; the text says why and what to do."""
 
@@ -53,9 +75,13 @@ class Server:
     ``port`` and ``http_port`` are the ports that were taken, also when any free one was asked for.
     """
 
-    def __init__(self, config: Config, data_dir: DataDir) -> None:
-        """Opens users, keys and data. ServerError, KeyFileError or PolicyError when one of them can't be used."""
+    def __init__(self, config: Config, data_dir: DataDir, *, accept_loss: bool = False) -> None:
+        """Opens users, keys and data. ServerError, KeyFileError or PolicyError when one of them can't be used.
+
+        ``accept_loss``: start although acknowledged rows are missing, and give them up.
+        """
         self.config = config
+        self._accept_loss = accept_loss
         self.metrics = Metrics()
         self._directory = data_dir
         self._pool = ThreadPoolExecutor(config.integer("server.worker_threads"), thread_name_prefix="worker")
@@ -70,16 +96,24 @@ class Server:
                 threads=config.integer("engine.threads"),
                 memory_limit=config.text("engine.memory_limit"),
                 temp_bytes=config.integer("engine.temp_bytes"),
+                log_bytes=config.integer("engine.log_bytes"),
             ),
         )
-        self._catalog = catalog_of(DATASETS)
+        self._datasets = declared_datasets(config.datasets)
+        self._catalog = catalog_of(self._datasets)
         self._writer = Writer(
             self._engine,
-            DATASETS,
+            self._datasets,
             self.metrics,
             queue_batches=config.integer("ingest.queue_batches"),
+            queue_bytes=config.integer("ingest.queue_bytes"),
             group_rows=config.integer("ingest.group_rows"),
+            reserve_bytes=config.integer("ingest.reserve_bytes"),
+            producers_per_user=config.integer("ingest.producers_per_user"),
+            free_bytes=data_dir.free_bytes,
+            watermark=Watermark(data_dir.path / WATERMARK),
         )
+        self.metrics.free_bytes.set_function(data_dir.free_bytes)
         self._sessions = Sessions(
             self._authenticator,
             self.metrics,
@@ -90,6 +124,7 @@ class Server:
         self._http = HttpServer(self.metrics.registry, self._keys.jwks, self.wrong)
         self.metrics.sessions.set_function(self._authenticator.session_count)
         self._serving = False
+        self._backing_up = threading.Lock()
         self.port = self.http_port = 0
 
     def _open_door(self) -> Authenticator:
@@ -111,7 +146,7 @@ class Server:
     async def start(self) -> None:
         """Takes both ports and serves; StartError when one is taken."""
         config = self.config
-        self._writer.start()
+        self._writer.start(accept_loss=self._accept_loss)
         self._service = FlightService(self._rooms())
         self._grpc = grpc.aio.server(
             options=[
@@ -188,12 +223,13 @@ class Server:
             sessions=self._sessions,
             statements=statements,
             writer=self._writer,
-            datasets=DATASETS,
+            datasets=self._datasets,
             metadata=self._question,
             seal=TicketSeal(self._keys.sealing_key(), config.number("sql.ticket_seconds")),
             metrics=metrics,
             pool=self._pool,
             door=self._door,
+            backup=self.backup,
             handshake_seconds=config.number("login.handshake_seconds"),
         )
 
@@ -263,6 +299,29 @@ class Server:
     def users(self) -> StateStore:
         """The users, sessions and revocations."""
         return self._store
+
+    def backup(self, name: str) -> tuple[int, Mapping[str, int]]:
+        """Makes a backup of that name; gives its size and the last ``_seq`` of each dataset that is sure to be in it.
+
+        Blocks; statements and commits go on meanwhile. Raises the error family.
+        """
+        path = self._directory.path
+        folder = Path(self.config.text("server.backup_dir") or path / "backups")
+        versions = dict(self._writer.versions)
+
+        def fill(target: Path) -> None:
+            note = Watermark(target / WATERMARK)
+            note.write(versions)
+            note.close()
+            self._engine.backup(target)
+            self._store.backup(target / "state.sqlite")
+            check_data(target, self._datasets)
+
+        with self._backing_up:
+            try:
+                return backup.make(folder, name, path, fill), versions
+            except OSError as error:
+                raise InternalError() from error
 
     def running_calls(self) -> set[asyncio.Task[object]]:
         """The tasks of the calls that run now."""

@@ -306,6 +306,18 @@ def _ingest() -> Row:
                 "none",
                 [Query(total("flightsql_ingest_waiting_batches"), "waiting")],
             ),
+            Panel(
+                "Batches sent again",
+                "Batches that were known by their number and not stored twice, per second.",
+                "ops",
+                [Query(rate("flightsql_duplicate_batches_total", "dataset"), "{{dataset}}")],
+            ),
+            Panel(
+                "Free disk",
+                "Free disk where the data is; below ingest.reserve_bytes batches are refused.",
+                "bytes",
+                [Query(total("flightsql_disk_free_bytes"), "free")],
+            ),
         ],
     )
 

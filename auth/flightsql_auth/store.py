@@ -124,6 +124,16 @@ class StateStore:
         with self._lock:
             self._connection.close()
 
+    def backup(self, path: Path) -> None:
+        """Copies all of it, as it is at one moment, into a new file that its owner alone can read."""
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        copy = sqlite3.connect(path)
+        try:
+            with self._lock:
+                self._connection.backup(copy)
+        finally:
+            copy.close()
+
     # Users
 
     def add_user(

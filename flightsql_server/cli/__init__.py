@@ -10,9 +10,11 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 import click
 
 from flightsql_server import __version__
+from flightsql_server.cli.backup import backup, restore
 from flightsql_server.cli.client import load, sql
 from flightsql_server.cli.complete import completion
 from flightsql_server.cli.serve import check_config, serve
+from flightsql_server.cli.tail import tail
 from flightsql_server.cli.user import user
 
 
@@ -22,5 +24,5 @@ def main() -> None:
     """A Flight SQL server for trading desks."""
 
 
-for command in (serve, check_config, user, sql, load, completion):
+for command in (serve, check_config, user, sql, load, tail, backup, restore, completion):
     main.add_command(command)

@@ -19,12 +19,11 @@ from rich.table import Table
 
 from flightsql_server.cli.password import read_password
 from flightsql_server.client import Publisher, PublishError
-from flightsql_server.data.datasets import DATASETS
 
 _LOAD_ROWS = 10_000
 
 
-def _connection_options(command: Callable[..., None]) -> Callable[..., None]:
+def connection_options(command: Callable[..., None]) -> Callable[..., None]:
     for option in (
         click.option("--url", default=None, envvar="FLIGHTSQL_URL", help="[default: grpc://127.0.0.1:50052]"),
         click.option("--user", "-u", envvar="FLIGHTSQL_USER", help="User name; asked for when missing."),
@@ -34,7 +33,7 @@ def _connection_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def _credentials(url: str | None, user: str | None, password_file: Path | None) -> tuple[str, str, str]:
+def credentials(url: str | None, user: str | None, password_file: Path | None) -> tuple[str, str, str]:
     port = os.environ.get("ARROW_FLIGHT_PORT", "50052")
     name: str = user or click.prompt("User")
     if password_file is not None:
@@ -54,17 +53,29 @@ def _driver_errors() -> Iterator[None]:
 
 @click.command()
 @click.argument("statement")
-@_connection_options
+@connection_options
 @click.option("--dialect", help="SQL dialect of the statement, such as postgres or snowflake.")
 @click.option("--rows", default=100, show_default=True, help="Most rows to print.")
 def sql(
     statement: str, url: str | None, user: str | None, password_file: Path | None, dialect: str | None, rows: int
 ) -> None:
     """Ask a running server and print the answer as a table."""
+    with connected(url, user, password_file, dialect) as cursor:
+        cursor.execute(statement)
+        reader = cursor.fetch_record_batch()
+        shown, more = _first_rows(reader, rows)
+    console = Console()
+    console.print(table_of(shown))
+    console.print(f"{shown.num_rows} row{'' if shown.num_rows == 1 else 's'}{', and more' if more else ''}")
+
+
+@contextmanager
+def connected(url: str | None, user: str | None, password_file: Path | None, dialect: str | None) -> Iterator[Any]:
+    """A cursor of the stock driver; what the driver raises within the block is told without a traceback."""
     # Here, because it brings pandas along where that is installed, and no other command should wait for that.
     import adbc_driver_flightsql.dbapi as flight_sql
 
-    url, name, password = _credentials(url, user, password_file)
+    url, name, password = credentials(url, user, password_file)
     options: dict[str, Any] = {"username": name, "password": password}
     if dialect:
         options["adbc.flight.sql.rpc.call_header.x-sql-dialect"] = dialect
@@ -73,10 +84,7 @@ def sql(
         flight_sql.connect(url, db_kwargs=options, autocommit=True) as connection,
         connection.cursor() as cursor,
     ):
-        cursor.execute(statement)
-        reader = cursor.fetch_record_batch()
-        shown, more = _first_rows(reader, rows)
-    _print(shown, more)
+        yield cursor
 
 
 def _first_rows(reader: pa.RecordBatchReader, rows: int) -> tuple[pa.Table, bool]:
@@ -90,47 +98,50 @@ def _first_rows(reader: pa.RecordBatchReader, rows: int) -> tuple[pa.Table, bool
     return table.slice(0, rows), count > rows
 
 
-def _print(table: pa.Table, more: bool) -> None:
+def table_of(table: pa.Table) -> Table:
+    """The rows as a table for the terminal."""
     shown = Table()
     for field in table.schema:
         numeric = pa.types.is_integer(field.type) or pa.types.is_floating(field.type) or pa.types.is_decimal(field.type)
         shown.add_column(field.name, justify="right" if numeric else "left", overflow="fold")
     for row in zip(*(column.to_pylist() for column in table.columns), strict=True):
         shown.add_row(*("" if value is None else str(value) for value in row))
-    console = Console()
-    console.print(shown)
-    console.print(f"{table.num_rows} row{'' if table.num_rows == 1 else 's'}{', and more' if more else ''}")
+    return shown
 
 
 @click.command()
 @click.argument("dataset")
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@_connection_options
+@connection_options
 def load(dataset: str, file: Path, url: str | None, user: str | None, password_file: Path | None) -> None:
     """Send the rows of a Parquet or CSV file to a dataset of a running server."""
-    total, batches = _read(file, dataset)
-    url, name, password = _credentials(url, user, password_file)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    try:
-        with Progress(*columns, console=Console(stderr=True)) as progress:
-            task = progress.add_task(dataset, total=total)
-            with Publisher(url, dataset, user=name, password=password) as publisher:
-                for receipt in publisher.publish_all(batches):
-                    progress.advance(task, receipt.rows)
-    except PublishError as error:
-        raise click.ClickException(str(error)) from error
-    late = f", {publisher.late_rows} of them older than what was there" if publisher.late_rows else ""
-    click.echo(f"Loaded {publisher.rows} rows into {dataset}{late}.")
-
-
-def _read(file: Path, dataset: str) -> tuple[int | None, Iterator[pa.RecordBatch]]:
-    """The number of rows, where the file tells it, and the rows."""
-    kind = file.suffix.lower()
-    if kind not in (".parquet", ".csv"):
+    if file.suffix.lower() not in (".parquet", ".csv"):
         raise click.ClickException(f"{file} is neither .parquet nor .csv.")
+    url, name, password = credentials(url, user, password_file)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    stored = 0
+    try:
+        with Publisher(url, dataset, user=name, password=password) as publisher:
+            try:
+                total, batches = _read(file, publisher)
+                with Progress(*columns, console=Console(stderr=True)) as progress:
+                    task = progress.add_task(dataset, total=total)
+                    for receipt in publisher.publish_all(batches):
+                        progress.advance(task, receipt.rows)
+            finally:
+                stored = publisher.rows
+    except (PublishError, click.ClickException) as error:
+        before = f" Of the file, {stored} rows were stored before that." if stored else ""
+        raise click.ClickException(f"{error}{before}") from error
+    late = f", {publisher.late_rows} of them older than what was there" if publisher.late_rows else ""
+    click.echo(f"Loaded {stored} rows into {dataset}{late}.")
+
+
+def _read(file: Path, publisher: Publisher) -> tuple[int | None, Iterator[pa.RecordBatch]]:
+    """The number of rows, where the file tells it, and the rows."""
     with _file_errors(file):
-        if kind == ".csv":
-            return None, _rows(file, csv.open_csv(file, convert_options=_column_types(dataset)))
+        if file.suffix.lower() == ".csv":
+            return None, _rows(file, csv.open_csv(file, convert_options=_column_types(publisher)))
         content = parquet.ParquetFile(file)
         return content.metadata.num_rows, _rows(file, content.iter_batches(_LOAD_ROWS))
 
@@ -153,13 +164,14 @@ def _file_errors(file: Path) -> Iterator[None]:
         raise click.ClickException(f"{file} can't be read: {error}") from error
 
 
-def _column_types(dataset: str) -> csv.ConvertOptions:
+def _column_types(publisher: Publisher) -> csv.ConvertOptions:
     """A column of text is read as what the dataset says it is: a symbol may look like a number, a decimal like a float.
 
-    Times are left to be found out, since some are written with a zone and some without.
+    Times are left to be found out, since some are written with a zone and some without. Who may write to the dataset
+    but not read it gets what the text looks like.
     """
-    known = DATASETS.get(dataset)
-    fields = known.schema if known is not None else ()
-    return csv.ConvertOptions(
-        column_types={field.name: field.type for field in fields if not pa.types.is_timestamp(field.type)}
-    )
+    try:
+        fields = [field for field in publisher.schema() if not pa.types.is_timestamp(field.type)]
+    except PublishError:
+        fields = []
+    return csv.ConvertOptions(column_types={field.name: field.type for field in fields})

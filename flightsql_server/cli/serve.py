@@ -27,6 +27,7 @@ from flightsql_server import config as settings
 from flightsql_server import planner
 from flightsql_server.cli import demo
 from flightsql_server.config import Config, ConfigError
+from flightsql_server.data.declared import DatasetError, declared_datasets
 from flightsql_server.data_dir import DataDir, DataDirError
 from flightsql_server.errors import ServerError
 from flightsql_server.server import Server, StartError
@@ -55,7 +56,8 @@ def _check(config: Config) -> None:
     """What the table alone can't know: the dialects there are, and the roles."""
     try:
         policies = Policies.from_toml(config.roles)
-    except PolicyError as error:
+        declared_datasets(config.datasets)
+    except (PolicyError, DatasetError) as error:
         raise click.ClickException(str(error)) from error
     known = {"sql.dialect": planner.dialects(), "login.anonymous_role": ("", *policies.roles)}
     for name, choices in known.items():
@@ -68,8 +70,9 @@ def _check(config: Config) -> None:
 @click.command()
 @_config_options
 @click.option("--demo", "with_demo", is_flag=True, help="Start with demo users and a market that ticks.")
+@click.option("--accept-loss", is_flag=True, help="Start although acknowledged rows are missing, and give them up.")
 @click.option("--insecure", is_flag=True, help="Allow an address other than loopback, although nothing is encrypted.")
-def serve(file: Path | None, with_demo: bool, insecure: bool, **given: Any) -> None:
+def serve(file: Path | None, with_demo: bool, accept_loss: bool, insecure: bool, **given: Any) -> None:
     """Run the server until it is told to stop."""
     config = _load(file, given)
     if with_demo:
@@ -86,7 +89,7 @@ def serve(file: Path | None, with_demo: bool, insecure: bool, **given: Any) -> N
         try:
             _check_ports(config)
             directory = DataDir(path, config.integer("server.port"))
-            server = Server(config, directory)
+            server = Server(config, directory, accept_loss=accept_loss)
             if not with_demo:
                 demo.retire_users(server)
         except (DataDirError, KeyFileError, PolicyError, StartError, StateStoreError, ServerError) as error:
@@ -199,8 +202,9 @@ def check_config(file: Path | None, **given: Any) -> None:
     width = max(len(name) for name in config.values)
     for name, value in config.values.items():
         click.echo(f"{name:{width}}  {value!s:<24} {config.origins[name]}")
-    for name in config.roles:
-        click.echo(f"{'roles.' + name:{width}}  {'(table)':<24} {file}")
+    for kind, tables in (("roles", config.roles), ("datasets", config.datasets)):
+        for name in tables:
+            click.echo(f"{kind + '.' + name:{width}}  {'(table)':<24} {file}")
     _check(config)
 
 

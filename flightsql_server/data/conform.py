@@ -5,29 +5,68 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flightsql_server.data.datasets import Dataset
+from flightsql_server.data.datasets import CHANGE, DELETE, UPSERT, Dataset
 from flightsql_server.errors import InvalidParameter
 
 _ANY_INTEGER = pa.decimal128(20, 0)
 
 
 def conform(batch: pa.RecordBatch, dataset: Dataset) -> pa.RecordBatch:
-    """The batch with the dataset's columns, in its order and types.
+    """The batch with the dataset's columns, in its order and types; with ``_change`` behind them if it has deletes.
 
     Columns are found by name. Taken are casts that lose nothing: dictionary, large and view strings, narrower
-    numbers, coarser timestamps, and finer ones when exact; a timestamp without zone is UTC. InvalidParameter names
-    the column, and the row where one row is to blame.
+    numbers, coarser timestamps, and finer ones when exact; a timestamp without zone is UTC. A row replaces the whole
+    row, so a column may be left out only where it is declared optional, and in a batch of deletes alone every column
+    but key and order column. InvalidParameter names the column, and the row where one row is to blame.
     """
     names = batch.schema.names
     if len(set(names)) != len(names):
         raise InvalidParameter(f"The batch for {dataset.name} has a column twice.", hint=_wanted(dataset))
-    unknown = [name for name in names if name not in dataset.schema.names]
-    missing = [name for name in dataset.schema.names if name not in names]
-    if unknown or missing:
-        what = f"lacks the column {missing[0]}" if missing else f"has an unknown column {unknown[0]}"
-        raise InvalidParameter(f"The batch for {dataset.name} {what}.", hint=_wanted(dataset))
-    arrays = [_fit(batch.column(field.name), field, dataset) for field in dataset.schema]
-    return pa.RecordBatch.from_arrays(arrays, schema=dataset.schema)
+    unknown = [name for name in names if name not in dataset.schema.names and name != CHANGE]
+    if unknown:
+        raise InvalidParameter(
+            f"The batch for {dataset.name} has an unknown column {unknown[0][:60]}.", hint=_wanted(dataset)
+        )
+    change = _changes(batch, dataset) if CHANGE in names else None
+    kept = None if change is None else pc.equal(change, UPSERT)
+    if change is None or pc.any(kept).as_py():
+        needed = [column.name for column in dataset.columns if not column.optional]
+    else:
+        needed = list(dataset.identity)
+    missing = [name for name in needed if name not in names]
+    if missing:
+        raise InvalidParameter(f"The batch for {dataset.name} lacks the column {missing[0]}.", hint=_wanted(dataset))
+    arrays = [_column(batch, field, dataset, kept) for field in dataset.schema]
+    if change is None:
+        return pa.RecordBatch.from_arrays(arrays, schema=dataset.schema)
+    return pa.RecordBatch.from_arrays([*arrays, change], schema=dataset.change_schema)
+
+
+def _changes(batch: pa.RecordBatch, dataset: Dataset) -> pa.Array | None:
+    """The ``_change`` of each row; None when all are upserts."""
+    field = dataset.change_schema.field(CHANGE)
+    change = _fit(batch.column(CHANGE), field, dataset)
+    known = pc.is_in(change, pa.array([UPSERT, DELETE]))
+    row = pc.index(known, False).as_py()
+    if row >= 0:
+        raise InvalidParameter(
+            f"Column {CHANGE} of {dataset.name} is neither {UPSERT} nor {DELETE} in row {row}.",
+            hint="Leave the column out where every row is an upsert.",
+        )
+    return change if pc.index(change, DELETE).as_py() >= 0 else None
+
+
+def _column(batch: pa.RecordBatch, field: pa.Field, dataset: Dataset, kept: pa.Array | None) -> pa.Array:
+    """The column as the dataset wants it. ``kept``: the rows that are no deletes, None: all."""
+    at = batch.schema.get_field_index(field.name)
+    if at < 0:
+        return pa.nulls(batch.num_rows, field.type)
+    if kept is None or field.name in dataset.identity:
+        return _fit(batch.column(at), field, dataset)
+    array = _fit(batch.column(at), field.with_nullable(True), dataset)
+    if not field.nullable:
+        _refuse_null(pc.and_(array.is_null(), kept), field, dataset)
+    return array
 
 
 def _wanted(dataset: Dataset) -> str:
@@ -39,9 +78,17 @@ def _fit(array: pa.Array, field: pa.Field, dataset: Dataset) -> pa.Array:
     if array.type != field.type:
         array = _cast(array, field, where)
     if not field.nullable and array.null_count:
-        row = pc.index(array.is_null(), True).as_py()
-        raise InvalidParameter(f"{where} is null in row {row}.", hint="Every row needs a value there.")
+        _refuse_null(array.is_null(), field, dataset)
     return array
+
+
+def _refuse_null(wrong: pa.Array, field: pa.Field, dataset: Dataset) -> None:
+    """InvalidParameter that names the first row where ``wrong`` is true, if there is one."""
+    row = pc.index(wrong, True).as_py()
+    if row >= 0:
+        raise InvalidParameter(
+            f"Column {field.name} of {dataset.name} is null in row {row}.", hint="Every row needs a value there."
+        )
 
 
 def _cast(array: pa.Array, field: pa.Field, where: str) -> pa.Array:
@@ -71,10 +118,16 @@ def _may_cast(source: pa.DataType, target: pa.DataType) -> bool:
         return True
     if types.is_string(target):
         return bool(types.is_large_string(source) or types.is_string_view(source))
+    if types.is_binary(target):
+        return bool(types.is_large_binary(source) or types.is_fixed_size_binary(source) or types.is_binary_view(source))
     if types.is_timestamp(target):
         return bool(types.is_timestamp(source))
+    if types.is_date(target):
+        return bool(types.is_date64(source))
+    if types.is_time(target):
+        return bool(types.is_time(source))
     if types.is_floating(target):
-        return bool(types.is_float32(source) or types.is_float16(source))
+        return bool(types.is_floating(source) and source.bit_width < target.bit_width)
     if types.is_integer(target):
         return bool(types.is_integer(source))
     if types.is_decimal(target):

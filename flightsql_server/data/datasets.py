@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import pyarrow as pa
@@ -20,22 +21,33 @@ HISTORY_COLUMNS = (
     Column("_change", pa.string(), False, "upsert or delete."),
 )
 
+CHANGE = "_change"
+UPSERT, DELETE = "upsert", "delete"
+
 _ENGINE_TYPES = {
     pa.string(): "VARCHAR",
-    pa.float64(): "DOUBLE",
-    pa.int64(): "BIGINT",
-    pa.int32(): "INTEGER",
+    pa.binary(): "BLOB",
     pa.bool_(): "BOOLEAN",
+    pa.int8(): "TINYINT",
+    pa.int16(): "SMALLINT",
+    pa.int32(): "INTEGER",
+    pa.int64(): "BIGINT",
+    pa.float32(): "FLOAT",
+    pa.float64(): "DOUBLE",
     pa.date32(): "DATE",
+    pa.time64("us"): "TIME",
     TIMESTAMP: "TIMESTAMP WITH TIME ZONE",
 }
+COLUMN_TYPES = tuple(_ENGINE_TYPES)
+"""The types that a column of a dataset can have, beside decimals of up to 38 digits."""
 
 
 @dataclass(frozen=True)
 class Dataset:
     """One live dataset: the latest row of each key under its name, every update under ``<name>_history``.
 
-    ``order_column`` tells which of two rows of a key is newer; an older row enters history only.
+    ``order_column`` tells which of two rows of a key is newer; an older row enters history only. A deleted key keeps
+    its place in that order.
     """
 
     name: str
@@ -53,6 +65,24 @@ class Dataset:
         """The Arrow schema of an update and of the latest rows: names, order, nullability."""
         return pa.schema([pa.field(c.name, c.type, c.nullable) for c in self.columns])
 
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """The columns that say which row is meant and when it held: all that a delete must tell."""
+        return tuple(dict.fromkeys((*self.key, self.order_column)))
+
+    @cached_property
+    def history_columns(self) -> tuple[Column, ...]:
+        """The columns of history; of a deleted row only key and order column are sure to be there."""
+        identity = self.identity
+        columns = [column if column.name in identity else replace(column, nullable=True) for column in self.columns]
+        return (*columns, *HISTORY_COLUMNS)
+
+    @cached_property
+    def change_schema(self) -> pa.Schema:
+        """The Arrow schema of updates among which are deletes: the columns as history has them, and ``_change``."""
+        fields = [pa.field(c.name, c.type, c.nullable) for c in self.history_columns[: len(self.columns)]]
+        return pa.schema([*fields, pa.field(CHANGE, pa.string(), False)])
+
     @cached_property
     def tables(self) -> tuple[Table, Table]:
         """The latest and the history table, as the catalog shows them."""
@@ -60,12 +90,18 @@ class Dataset:
         history = Table(
             MAIN_SCHEMA,
             self.history_name,
-            (*self.columns, *HISTORY_COLUMNS),
+            self.history_columns,
             key=("_seq",),
             dataset=self.name,
             comment=f"Every update of {self.name}, in the order of its commits.",
+            parts=day_table(self, ""),
         )
         return latest, history
+
+
+def day_table(dataset: Dataset, day: str) -> str:
+    """The name, in the schema ``STORE_SCHEMA``, of the table that holds one day (``YYYYMMDD``, UTC) of history."""
+    return f"{dataset.name}_history_{day}"
 
 
 def engine_type(type_: pa.DataType) -> str:
@@ -140,7 +176,7 @@ ORDERS = Dataset(
 DATASETS: dict[str, Dataset] = {dataset.name: dataset for dataset in (MARKET_DATA, POSITIONS, ORDERS)}
 
 
-def catalog_of(datasets: dict[str, Dataset], version: int = 1) -> Catalog:
+def catalog_of(datasets: Mapping[str, Dataset], version: int = 1) -> Catalog:
     """The catalog that holds the tables of these datasets."""
     tables = [table for dataset in datasets.values() for table in dataset.tables]
     return Catalog({table.table_name: table for table in tables}, version)

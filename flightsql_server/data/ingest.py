@@ -7,55 +7,39 @@ rows that it makes newer), numbers the rows with ``_seq`` inside that transactio
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 import time
-from collections.abc import Iterable, Mapping
-from concurrent.futures import Future
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
-import pyarrow as pa
-
-from flightsql_server.data.datasets import HISTORY_COLUMNS, Dataset, engine_type
-from flightsql_server.errors import InternalError, QueueFull, ServerError, ServerShuttingDown
+from flightsql_server.data import commit, tables
+from flightsql_server.data.commit import Change, Lane, Receipt, Step, Update
+from flightsql_server.data.datasets import Dataset
+from flightsql_server.data.tables import State
+from flightsql_server.data.watermark import Watermark
+from flightsql_server.errors import (
+    DiskFull,
+    EngineUnavailable,
+    InternalError,
+    RowsLost,
+    ServerError,
+    ServerShuttingDown,
+)
 from flightsql_server.metrics import Metrics
-from flightsql_server.model import MAIN_SCHEMA, Engine, Transaction
+from flightsql_server.model import Engine
 
 log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """What became of one batch: its rows stand in history under these numbers; ``late`` of them changed nothing."""
-
-    first_seq: int
-    last_seq: int
-    rows: int
-    late: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Waiting:
-    dataset: Dataset
-    batch: pa.RecordBatch
-    done: Future[Receipt]
-
-
-def quoted(name: str) -> str:
-    """The name as an SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def table_sql(name: str) -> str:
-    """The full SQL name of a table of the main schema."""
-    return f"{MAIN_SCHEMA}.{quoted(name)}"
+_FULL = "The server's disk is nearly full; the batch was not stored."
 
 
 class Writer:
-    """Takes conformed batches, commits them in groups. ``start`` before the first ``submit``; ``stop`` drains.
+    """Takes conformed batches, commits them in groups. ``start`` before the first batch; ``stop`` drains.
 
-    ``submit`` may be called from any thread. ``versions`` holds the last committed ``_seq`` of each dataset; it rises
-    before the batch is acknowledged, so a reader who has seen the acknowledgement never gets an older cached result.
+    ``offer`` and ``submit`` may be called from any thread. ``versions`` holds the last committed ``_seq`` of each
+    dataset; it rises before the batch is acknowledged, so a reader who has seen the acknowledgement never gets an
+    older cached result.
     """
 
     def __init__(
@@ -65,44 +49,76 @@ class Writer:
         metrics: Metrics,
         *,
         queue_batches: int = 1_000,
+        queue_bytes: int = 256 * 1024 * 1024,
         group_rows: int = 1_000_000,
+        reserve_bytes: int = 0,
+        producers_per_user: int = 1_000,
+        free_bytes: Callable[[], int] | None = None,
+        watermark: Watermark | None = None,
+        at: Step = lambda step: None,
     ) -> None:
+        """``free_bytes`` tells the free disk; ``watermark`` is closed by ``stop``; ``at`` is told each step of a
+        commit and may raise: tests end the process's life there.
+        """
         self._engine = engine
         self._datasets = dict(datasets)
         self._metrics = metrics
+        self._limits = (queue_batches, queue_bytes)
         self._group_rows = group_rows
-        self._queue: queue.Queue[_Waiting | None] = queue.Queue(queue_batches)
+        self._reserve_bytes = reserve_bytes
+        self._producers_per_user = producers_per_user
+        self._free_bytes = free_bytes
+        self._watermark = watermark
+        self._at = at
+        self._lock = threading.Condition()
+        self._queue: deque[Update] = deque()
+        self._queued_bytes = 0
+        self._want_room: list[Callable[[], None]] = []
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._stopping = False
+        self._states: dict[str, State] = {}
+        self._stale = False
         self.versions: dict[str, int] = {}
 
-    def start(self) -> None:
-        """Makes missing tables, reads where each dataset's numbers stand, starts the thread."""
-        with self._engine.transaction() as transaction:
-            for dataset in self._datasets.values():
-                _create(transaction, dataset)
-                rows = transaction.execute(f"SELECT max(_seq) FROM {table_sql(dataset.history_name)}")
-                self.versions[dataset.name] = int(rows[0][0] or 0)  # type: ignore[call-overload]
-                self._metrics.dataset_sequence.labels(dataset.name).set(self.versions[dataset.name])
+    # ---- start and stop
+
+    def start(self, *, accept_loss: bool = False) -> None:
+        """``open``, and the thread that commits."""
+        self.open(accept_loss=accept_loss)
         self._thread.start()
 
-    def submit(self, dataset: Dataset, batch: pa.RecordBatch, timeout: float = 30.0) -> Future[Receipt]:
-        """Queues a conformed batch, whole or not at all; the future gives its receipt after the commit.
+    def open(self, *, accept_loss: bool = False) -> None:
+        """Makes and migrates tables, and reads where each dataset stands.
 
-        Blocks while the queue is full, so call it from a worker thread: a publisher that outruns the disk is slowed.
-        QueueFull after ``timeout`` seconds; ServerShuttingDown once ``stop`` was called.
+        SchemaChanged when a dataset can't be served as it is declared. RowsLost when the database stands behind what
+        was acknowledged, unless ``accept_loss``: then the missing numbers are given up and never used again.
         """
-        if self._stopping:
-            raise ServerShuttingDown("The server is stopping; the batch was not stored.", hint="Send it again later.")
-        done: Future[Receipt] = Future()
-        done.set_running_or_notify_cancel()  # a publisher that leaves can't cancel it: the writer will settle it
-        try:
-            self._queue.put(_Waiting(dataset, batch, done), timeout=timeout)
-        except queue.Full as error:
-            self._metrics.limit("ingest.queue_batches")
-            raise QueueFull("The writer is too far behind; the batch was not stored.", hint="Send it later.") from error
-        self._metrics.ingest_waiting.set(self._queue.qsize())
-        return done
+        noted = self._watermark.read() if self._watermark else {}
+        if noted is None:
+            log.warning("the note of acknowledged rows can't be read: whether the database is whole can't be checked")
+            noted = {}
+        with self._engine.transaction() as transaction:
+            states = tables.prepare(transaction, self._datasets.values())
+            for name, state in states.items():
+                missing = noted.get(name, 0)
+                if missing > state.last_seq:
+                    if not accept_loss:
+                        raise RowsLost(
+                            f"The database holds {name} up to _seq {state.last_seq}, but rows up to {missing} were "
+                            "acknowledged: its files were damaged, cut off or put back.",
+                            hint="Restore a backup, or start once with --accept-loss to go on without those rows.",
+                        )
+                    log.warning("%s: rows behind _seq %d up to %d are given up", name, state.last_seq, missing)
+                    tables.give_up(transaction, name, state.last_seq, missing)
+                    state.last_seq = missing
+        self._states = states
+        self.versions.update({name: state.last_seq for name, state in states.items()})
+        for name, version in self.versions.items():
+            self._metrics.dataset_sequence.labels(name).set(version)
+            for counter in (self._metrics.ingested_rows, self._metrics.late_rows, self._metrics.duplicate_batches):
+                counter.labels(name)  # so that it is seen before it counts
+        if self._watermark:
+            self._watermark.write(self.versions)
 
     def is_alive(self) -> bool:
         """Whether batches are being taken and committed."""
@@ -110,150 +126,191 @@ class Writer:
 
     def stop(self) -> None:
         """Commits what waits and ends the thread."""
-        self._stopping = True
+        with self._lock:
+            self._stopping = True
+            self._lock.notify_all()
         if self._thread.is_alive():
-            self._queue.put(None)
             self._thread.join()
+        self._make_room()
+        if self._watermark:
+            self._watermark.close()
+            self._watermark = None
+
+    # ---- batches in
+
+    def offer(self, update: Update, on_room: Callable[[], None]) -> bool:
+        """Queues the update if there is room; else ``on_room`` is called, from another thread, when it may have come.
+
+        Room is counted in batches and bytes; an empty queue takes a batch of any size. ServerShuttingDown once
+        ``stop`` was called.
+        """
+        batches, size = self._limits
+        with self._lock:
+            if self._stopping:
+                raise ServerShuttingDown("The server is stopping; the batch was not stored.", hint="Send it later.")
+            full = len(self._queue) >= batches
+            if full or (self._queue and self._queued_bytes + update.batch.nbytes > size):
+                self._metrics.limit("ingest.queue_batches" if full else "ingest.queue_bytes")
+                self._want_room.append(on_room)
+                return False
+            update.done.set_running_or_notify_cancel()  # a publisher that leaves can't cancel it
+            self._queue.append(update)
+            self._queued_bytes += update.batch.nbytes
+            self._metrics.ingest_waiting.set(len(self._queue))
+            self._lock.notify()
+        return True
+
+    def submit(self, update: Update) -> Update:
+        """``offer`` for callers that may block until there is room."""
+        room = threading.Event()
+        while not self.offer(update, room.set):
+            room.wait()
+            room.clear()
+        return update
+
+    def _make_room(self) -> None:
+        with self._lock:
+            waiting, self._want_room = self._want_room, []
+        for tell in waiting:
+            with suppress(RuntimeError):  # its event loop has ended
+                tell()
+
+    # ---- groups
 
     def _run(self) -> None:
         while True:
-            group = self._next_group()
-            if group:
-                self._commit(group)
-            if group is None or (self._stopping and self._queue.empty()):
-                return
+            with self._lock:
+                while not self._queue and not self._stopping:
+                    self._lock.wait()
+                if not self._queue:
+                    return
+            self.commit_waiting()
+            self._tidy()
 
-    def _next_group(self) -> list[_Waiting] | None:
-        """Waits for one batch, then takes all that wait, up to the limit of a group; None: time to end."""
-        first = self._queue.get()
-        if first is None:
-            return None
-        group, rows = [first], first.batch.num_rows
-        while rows < self._group_rows:
-            try:
-                item = self._queue.get_nowait()
-            except queue.Empty:
-                break
-            if item is None:
-                self._stopping = True
-                break
-            group.append(item)
-            rows += item.batch.num_rows
-        self._metrics.ingest_waiting.set(self._queue.qsize())
-        return group
+    def commit_waiting(self) -> None:
+        """Takes what waits, up to the limit of a group, and commits it; the writer's thread calls this."""
+        group: list[Update] = []
+        with self._lock:
+            rows = 0
+            while self._queue and (not group or rows < self._group_rows):
+                update = self._queue.popleft()
+                self._queued_bytes -= update.batch.nbytes
+                rows += update.batch.num_rows
+                group.append(update)
+            self._metrics.ingest_waiting.set(len(self._queue))
+        self._make_room()
+        if group:
+            self._at("taken")
+            self._commit(group)
 
-    def _commit(self, group: list[_Waiting]) -> None:
+    def _commit(self, group: Sequence[Update]) -> None:
         """One transaction for the group; if it fails, each batch is tried alone, so that one can't harm another."""
+        group = [update for update in group if not _ended(update)]
+        if not group:
+            return
         started = time.perf_counter()
         try:
-            receipts = self._write(group)
+            self._check_disk(group)
+            if self._stale:
+                self._reload()
+            receipts, changes = self._write(group)
         except Exception as error:
-            if len(group) > 1:
-                for item in group:
-                    self._commit([item])
+            self._stale = True
+            hopeless = isinstance(error, (DiskFull, EngineUnavailable))
+            if len(group) > 1 and not hopeless:
+                for update in group:
+                    self._commit([update])
                 return
-            log.exception("a batch for %s was not stored", group[0].dataset.name)
-            group[0].done.set_exception(error if isinstance(error, ServerError) else InternalError())
+            if not isinstance(error, ServerError):
+                log.exception("a batch for %s was not stored", group[0].dataset.name)
+            for update in group:
+                _fail(update, error if isinstance(error, ServerError) else InternalError())
             return
+        self._settle(group, receipts, changes)
         self._metrics.commit_seconds.observe(time.perf_counter() - started)
-        for item, receipt in zip(group, receipts, strict=True):
-            name = item.dataset.name
-            self.versions[name] = max(self.versions[name], receipt.last_seq)
-            self._metrics.ingested_rows.labels(name).inc(receipt.rows)
-            self._metrics.late_rows.labels(name).inc(receipt.late)
-            self._metrics.dataset_sequence.labels(name).set(self.versions[name])
-        for item, receipt in zip(group, receipts, strict=True):
-            item.done.set_result(receipt)
 
-    def _write(self, group: list[_Waiting]) -> list[Receipt]:
-        next_seq = {name: version + 1 for name, version in self.versions.items()}
-        receipts: dict[int, Receipt] = {}
-        received_at = time.time_ns() // 1000
+    def _check_disk(self, group: Sequence[Update]) -> None:
+        """DiskFull while the disk keeps less free than its reserve, so that the engine never meets a full one."""
+        if not self._free_bytes or not self._reserve_bytes:
+            return
+        # In the log, and once more when the log is folded into the file.
+        needed = self._reserve_bytes + 2 * sum(update.batch.nbytes for update in group)
+        if self._free_bytes() < needed:
+            self._metrics.limit("ingest.reserve_bytes")
+            raise DiskFull(_FULL, hint="Send it again when its administrator has made room.")
+
+    def _reload(self) -> None:
+        """After a failure whose outcome is not known for sure: what is stored is what holds."""
         with self._engine.transaction() as transaction:
-            for dataset in {item.dataset.name: item.dataset for item in group}.values():
-                items = [item for item in group if item.dataset.name == dataset.name]
-                rows, late = self._write_dataset(transaction, dataset, items, next_seq[dataset.name], received_at)
-                at = next_seq[dataset.name]
-                for item, late_rows in zip(items, late, strict=True):
-                    last = at + item.batch.num_rows - 1
-                    receipts[id(item)] = Receipt(at, last, item.batch.num_rows, late_rows)
-                    at = last + 1
-                assert at == next_seq[dataset.name] + rows
-        return [receipts[id(item)] for item in group]
+            self._states = tables.prepare(transaction, self._datasets.values())
+        self.versions.update({name: state.last_seq for name, state in self._states.items()})
+        self._stale = False
 
-    def _write_dataset(
-        self, transaction: Transaction, dataset: Dataset, items: list[_Waiting], first_seq: int, received_at: int
-    ) -> tuple[int, list[int]]:
-        """Appends the items to history and brings latest forward; gives the rows and the late rows of each item."""
-        rows = _stamped([item.batch for item in items], first_seq, received_at)
-        if rows.num_rows == 0:
-            return 0, [0] * len(items)
-        late = _late_rows(transaction, dataset, rows, items, first_seq)
-        names = ", ".join(quoted(name) for name in rows.schema.names)
-        history = f"INSERT INTO {table_sql(dataset.history_name)} ({names}) SELECT {names} FROM incoming"
-        transaction.execute_with(rows, history)
-        transaction.execute_with(rows, _upsert_sql(dataset))
-        return rows.num_rows, late
+    def _write(self, group: Sequence[Update]) -> tuple[dict[int, Receipt], dict[str, Change]]:
+        receipts: dict[int, Receipt] = {}
+        changes: dict[str, Change] = {}
+        # A clock that was set back must not reopen a day that is closed.
+        received_at = max(time.time_ns() // 1000, *(state.last_received for state in self._states.values()))
+        with self._engine.transaction() as transaction:
+            self._at("begun")
+            for name in dict.fromkeys(update.dataset.name for update in group):
+                updates = [update for update in group if update.dataset.name == name]
+                found, changes[name] = commit.write(
+                    transaction,
+                    updates[0].dataset,
+                    self._states[name],
+                    updates,
+                    received_at,
+                    self._producers_per_user,
+                    self._at,
+                )
+                receipts.update(zip(map(id, updates), found, strict=True))
+            self._at("commit")
+        self._at("committed")
+        return receipts, changes
 
+    def _settle(self, group: Sequence[Update], receipts: dict[int, Receipt], changes: dict[str, Change]) -> None:
+        """After the commit: remembers, notes, counts, and then tells the publishers."""
+        for name, change in changes.items():
+            change.apply(self._states[name])
+            self.versions[name] = change.last_seq
+            self._metrics.dataset_sequence.labels(name).set(change.last_seq)
+        if self._watermark:
+            try:
+                self._watermark.write(self.versions)
+            except OSError:
+                log.exception("the note of acknowledged rows could not be written")
+        self._at("noted")
+        for update in group:
+            receipt = receipts[id(update)]
+            self._metrics.ingested_rows.labels(update.dataset.name).inc(receipt.rows)
+            self._metrics.late_rows.labels(update.dataset.name).inc(receipt.late)
+            if receipt.duplicate:
+                self._metrics.duplicate_batches.labels(update.dataset.name).inc()
+        for update in group:
+            update.done.set_result(receipts[id(update)])
+        self._at("acknowledged")
 
-def _stamped(batches: Iterable[pa.RecordBatch], first_seq: int, received_at: int) -> pa.Table:
-    """The batches one after the other, with the columns that only history has."""
-    table = pa.Table.from_batches(list(batches))
-    count = table.num_rows
-    stamps = (
-        pa.array(range(first_seq, first_seq + count), HISTORY_COLUMNS[0].type),
-        pa.repeat(pa.scalar(received_at, HISTORY_COLUMNS[1].type), count),
-        pa.repeat(pa.scalar("upsert", HISTORY_COLUMNS[2].type), count),
-    )
-    for column, values in zip(HISTORY_COLUMNS, stamps, strict=True):
-        table = table.append_column(pa.field(column.name, column.type, False), values)
-    return table
-
-
-def _late_rows(
-    transaction: Transaction, dataset: Dataset, rows: pa.Table, items: list[_Waiting], first_seq: int
-) -> list[int]:
-    """How many rows of each item are older than the row that stood under their key before, or came before them."""
-    keys = ", ".join(f"r.{quoted(key)}" for key in dataset.key)
-    join = " AND ".join(f"old.{quoted(key)} = r.{quoted(key)}" for key in dataset.key)
-    order = quoted(dataset.order_column)
-    found = transaction.execute_with(
-        rows,
-        f"""SELECT s FROM (
-              SELECT r._seq AS s, r.{order} AS o, old.{order} AS before,
-                     max(r.{order}) OVER (PARTITION BY {keys} ORDER BY r._seq
-                                          ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS beside
-              FROM incoming r LEFT JOIN {table_sql(dataset.name)} old ON {join})
-            WHERE o < before OR o < beside""",
-    )
-    late = [int(str(row[0])) for row in found]
-    counts, at = [], first_seq
-    for item in items:
-        end = at + item.batch.num_rows
-        counts.append(sum(at <= seq < end for seq in late))
-        at = end
-    return counts
+    def _tidy(self) -> None:
+        try:
+            self._engine.tidy()
+        except Exception:
+            log.exception("the engine's log could not be folded into its file")
 
 
-def _upsert_sql(dataset: Dataset) -> str:
-    names = [quoted(name) for name in dataset.schema.names]
-    keys = [quoted(key) for key in dataset.key]
-    order = quoted(dataset.order_column)
-    updates = ", ".join(f"{name} = excluded.{name}" for name in names if name not in keys)
-    return f"""INSERT INTO {table_sql(dataset.name)} AS latest ({", ".join(names)})
-        SELECT {", ".join(names)} FROM incoming
-        QUALIFY row_number() OVER (PARTITION BY {", ".join(keys)} ORDER BY {order} DESC, _seq DESC) = 1
-        ON CONFLICT ({", ".join(keys)}) DO UPDATE SET {updates} WHERE excluded.{order} >= latest.{order}"""
+def _ended(update: Update) -> bool:
+    """Whether the update's stream has failed already; then it fails as well."""
+    failure = update.lane.failure
+    if failure is None:
+        return False
+    update.done.set_exception(failure)
+    return True
 
 
-def _create(transaction: Transaction, dataset: Dataset) -> None:
-    def columns(of: Iterable[tuple[str, pa.DataType, bool]]) -> str:
-        return ", ".join(f"{quoted(n)} {engine_type(t)}{'' if nullable else ' NOT NULL'}" for n, t, nullable in of)
+def _fail(update: Update, error: ServerError) -> None:
+    if update.lane.failure is None:
+        update.lane.failure = error
+    update.done.set_exception(update.lane.failure)
 
-    latest = [(c.name, c.type, c.nullable) for c in dataset.columns]
-    history = [*latest, *((c.name, c.type, c.nullable) for c in HISTORY_COLUMNS)]
-    key = ", ".join(quoted(key) for key in dataset.key)
-    transaction.execute(
-        f"CREATE TABLE IF NOT EXISTS {table_sql(dataset.name)} ({columns(latest)}, PRIMARY KEY ({key}))"
-    )
-    transaction.execute(f"CREATE TABLE IF NOT EXISTS {table_sql(dataset.history_name)} ({columns(history)})")
+
+__all__ = ["Lane", "Receipt", "Update", "Writer"]

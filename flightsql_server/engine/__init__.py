@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flightsql_server.engine.duckdb import DuckDBEngine, DuckDBOptions
+from flightsql_server.engine.duckdb import DuckDBEngine
+from flightsql_server.engine.duckdb_file import DuckDBOptions
 from flightsql_server.model import Engine
 
 __all__ = ["DuckDBOptions", "open_engine"]

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +20,9 @@ import pyarrow as pa
 
 from flightsql_server import errors
 from flightsql_server.engine.duckdb_errors import translated
+from flightsql_server.engine.duckdb_file import DuckDBFile, DuckDBOptions
 from flightsql_server.engine.duckdb_statements import Bound, DuckDBStream, IdleStatements
-from flightsql_server.model import CATALOG, MAIN_SCHEMA, Capabilities, ResultStream, SessionOptions, TableName
+from flightsql_server.model import MAIN_SCHEMA, Capabilities, ResultStream, SessionOptions, TableName
 
 log = logging.getLogger(__name__)
 
@@ -32,51 +31,12 @@ _IDLE_STATEMENTS = 2_000
 _SIGNATURES = 4_096
 
 
-@dataclass(frozen=True, slots=True)
-class DuckDBOptions:
-    """``threads`` 0: one for each core; ``memory_limit`` such as ``4GB``, empty: DuckDB's default."""
-
-    threads: int = 0
-    memory_limit: str = ""
-    temp_bytes: int = 16 * 1024**3
-
-
-def _harden(connection: duckdb.DuckDBPyConnection, data_dir: Path, options: DuckDBOptions) -> None:
-    """Closes every way out of the database; the order matters, the lock comes last."""
-    settings: dict[str, object] = {
-        "autoinstall_known_extensions": False,
-        "autoload_known_extensions": False,
-        "allow_community_extensions": False,
-        "python_enable_replacements": False,
-        "allow_persistent_secrets": False,
-        "temp_directory": str(data_dir / "spill"),
-        "max_temp_directory_size": f"{options.temp_bytes // 1024}KiB",
-        "threads": options.threads or os.cpu_count() or 1,
-    }
-    if options.memory_limit:
-        settings["memory_limit"] = options.memory_limit
-    for name, value in settings.items():
-        connection.execute(f"SET GLOBAL {name} = ?", [value])
-    connection.execute("SET GLOBAL TimeZone = 'UTC'")
-    connection.execute("SET GLOBAL enable_external_access = false")
-    connection.execute("SET GLOBAL allowed_configs = ['TimeZone']")
-    connection.execute("SET GLOBAL lock_configuration = true")
-
-
 class DuckDBEngine:
     """The engine of ``model.Engine`` over ``<data_dir>/desk.duckdb``; ``close`` closes the file."""
 
     def __init__(self, data_dir: Path, options: DuckDBOptions) -> None:
-        try:
-            self._root = duckdb.connect(str(data_dir / f"{CATALOG}.duckdb"))
-            _harden(self._root, data_dir, options)
-        except duckdb.Error as error:
-            log.error("DuckDB can't open its file: %s", error)  # noqa: TRY400 - who starts a server needs no traceback
-            raise errors.EngineUnavailable(
-                "The database file can't be opened: another process holds it, or it is damaged.",
-                hint="Stop the other process, or restore the data directory from a backup.",
-            ) from error
-        self._capabilities = _capabilities(self._root)
+        self._file = DuckDBFile(data_dir, options)
+        self._capabilities = _capabilities(self._file)
         self._idle = IdleStatements(_IDLE_STATEMENTS)
         self._arrow_types: dict[tuple[str, ...], list[pa.DataType]] = {}
         self._write_lock = threading.Lock()
@@ -90,7 +50,7 @@ class DuckDBEngine:
 
         The bound statement is kept for the ``open`` that mostly follows.
         """
-        with translated():
+        with self._translated():
             bound = self._idle.take(sql, options) or self._bind(sql, options)
             try:
                 schema = self._schema_of(bound.relation)
@@ -125,12 +85,12 @@ class DuckDBEngine:
 
         Its binder's answer is taken where it has one; it has none for some joins, and there its parser answers.
         """
-        connection = self._root.cursor()
+        connection = self._file.cursor()
         try:
             try:
                 names = connection.get_table_names(sql, qualified=True)
             except duckdb.Error:
-                with translated():
+                with self._translated():
                     return _parsed_tables(connection, sql)
         finally:
             connection.close()
@@ -139,16 +99,26 @@ class DuckDBEngine:
     def open(self, sql: str, options: SessionOptions, batch_rows: int) -> ResultStream:
         """The statement on a connection of its own; it starts with the first ``read``."""
         return DuckDBStream(
-            lambda: self._idle.take(sql, options) or self._bind(sql, options), self._idle.give, batch_rows
+            lambda: self._idle.take(sql, options) or self._bind(sql, options),
+            self._idle.give,
+            self._translated,
+            batch_rows,
         )
+
+    def _translated(self) -> AbstractContextManager[None]:
+        return translated(self._fatal)
+
+    def _fatal(self) -> None:
+        self._file.fatal()
+        self._idle.close()  # each of them would keep the old database alive
 
     @contextmanager
     def transaction(self) -> Iterator[DuckDBTransaction]:
         """One write transaction at a time: commits at the end of the block, rolls back on any exception."""
         with self._write_lock:
-            connection = self._root.cursor()
+            connection = self._file.cursor()
             try:
-                with translated():
+                with self._translated():
                     connection.begin()
                     try:
                         yield DuckDBTransaction(connection)
@@ -162,7 +132,7 @@ class DuckDBEngine:
 
     def ping(self) -> None:
         """Raises EngineUnavailable when the database doesn't answer."""
-        connection = self._root.cursor()
+        connection = self._file.cursor()
         try:
             connection.execute("SELECT 1").fetchall()
         except duckdb.Error as error:
@@ -170,16 +140,22 @@ class DuckDBEngine:
         finally:
             connection.close()
 
+    def tidy(self) -> None:
+        with self._translated():
+            self._file.tidy()
+
+    def backup(self, folder: Path) -> None:
+        with self._translated():
+            self._file.backup(folder)
+
     def close(self) -> None:
         self._idle.close()
-        self._root.close()
-        # DuckDB's binding complains at the interpreter's exit of every object that somebody still holds then.
-        del self._root
+        self._file.close()
 
     def _cursor(self, options: SessionOptions) -> duckdb.DuckDBPyConnection:
-        connection = self._root.cursor()
+        connection = self._file.cursor()
         if options.time_zone != "UTC":
-            with translated():
+            with self._translated():
                 connection.execute("SET TimeZone = ?", [options.time_zone])
         return connection
 
@@ -193,12 +169,13 @@ class DuckDBTransaction:
     def execute(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[object, ...]]:
         return self._connection.execute(sql, list(parameters)).fetchall()
 
-    def execute_with(self, rows: pa.Table, sql: str) -> list[tuple[object, ...]]:
-        self._connection.register("incoming", rows)
-        try:
-            return self._connection.execute(sql).fetchall()
-        finally:
-            self._connection.unregister("incoming")
+    def returned(self, sql: str) -> pa.Table:
+        relation = self._connection.sql(sql)
+        assert relation is not None, "the change returns rows"
+        return relation.to_arrow_table()
+
+    def lend(self, name: str, rows: pa.Table) -> None:
+        self._connection.register(name, rows)  # until the connection is closed
 
 
 def _only_select(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.Statement:
@@ -250,10 +227,12 @@ def _parsed_tables(connection: duckdb.DuckDBPyConnection, sql: str) -> frozenset
     return frozenset(found)
 
 
-def _capabilities(connection: duckdb.DuckDBPyConnection) -> Capabilities:
+def _capabilities(file: DuckDBFile) -> Capabilities:
+    connection = file.cursor()
     keywords = connection.execute(
         "SELECT DISTINCT keyword_name FROM duckdb_keywords() WHERE keyword_category = 'reserved' ORDER BY 1"
     ).fetchall()
+    connection.close()
     return Capabilities(
         name="duckdb",
         dialect="duckdb",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import duckdb
@@ -16,13 +16,15 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def translated() -> Iterator[None]:
-    """Within the block, whatever DuckDB raises leaves as a member of the family."""
+def translated(on_fatal: Callable[[], None]) -> Iterator[None]:
+    """Within the block, what DuckDB raises leaves as a member of the family; ``on_fatal`` hears of a fatal error."""
     try:
         yield
     except errors.ServerError:
         raise
     except (duckdb.Error, pa.ArrowException, OSError, RuntimeError, UnicodeDecodeError) as error:
+        if isinstance(error, duckdb.FatalException) or "database has been invalidated" in str(error):
+            on_fatal()
         raise translate(error) from error
 
 
@@ -35,6 +37,9 @@ def translate(error: BaseException) -> errors.ServerError:
         return errors.ResultTooLarge("The statement needs more memory than the server gives it.", hint="Ask for less.")
     if "No space left" in text or "max_temp_directory_size" in text:
         return errors.DiskFull("The server's disk is full.", hint="Try again when its administrator has made room.")
+    if isinstance(error, duckdb.FatalException) or "database has been invalidated" in text:
+        log.error("DuckDB failed: %s", text)
+        return errors.EngineUnavailable("The database had to be opened again.", hint="Repeat the call.")
     named = _NAMED_COLUMN.search(text) if isinstance(error, duckdb.BinderException) else None
     if named:  # the name comes from the statement itself
         return errors.UndefinedColumn(f'Column "{named[1] or named[2]}" does not exist.', hint=_BIND_HINT)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 
 import duckdb
 import pyarrow as pa
 
 from flightsql_server import errors
-from flightsql_server.engine.duckdb_errors import translated
 from flightsql_server.model import SessionOptions
 
 
@@ -77,8 +76,18 @@ class DuckDBStream:
     In DuckDB 2.0 a relation's reader streams, while a cursor's ``execute`` would build the whole result first.
     """
 
-    def __init__(self, take: Callable[[], Bound], give_back: Callable[[Bound], None], batch_rows: int) -> None:
-        """``take`` gives a bound statement; ``give_back`` gets it again if it has run to its end."""
+    def __init__(
+        self,
+        take: Callable[[], Bound],
+        give_back: Callable[[Bound], None],
+        translated: Callable[[], AbstractContextManager[None]],
+        batch_rows: int,
+    ) -> None:
+        """``take`` gives a bound statement; ``give_back`` gets it again if it has run to its end.
+
+        Whatever DuckDB raises within a block of ``translated`` leaves as a member of the error family.
+        """
+        self._translated = translated
         self._take = take
         self._give_back = give_back
         self._batch_rows = batch_rows
@@ -88,7 +97,7 @@ class DuckDBStream:
         self._cancelled = self._ended = False
 
     def read(self) -> pa.RecordBatch | None:
-        with translated():
+        with self._translated():
             if self._bound is None:
                 self._bound = self._take()
             if self._cancelled:

@@ -6,6 +6,7 @@ and the results of DoPut go unpacked. Both are written down once, in ``_DECODERS
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -120,6 +121,13 @@ class CloseSession:
     """CloseSessionRequest."""
 
 
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """An action of this server's own; its body is the backup's name, its result JSON."""
+
+    name: str
+
+
 ActionRequest = (
     CreatePreparedStatement
     | CreatePreparedSubstraitPlan
@@ -134,6 +142,7 @@ ActionRequest = (
     | SetSessionOptions
     | GetSessionOptions
     | CloseSession
+    | Backup
 )
 
 
@@ -245,6 +254,7 @@ _PACKED = {
 _BARE = {action: (kind.FromString, build) for action, kind, build in _FLIGHT_DECODERS}
 
 ACTION_TYPES: tuple[str, ...] = (*_PACKED, *_BARE)
+"""The actions of the published format; ``Backup`` is this server's own."""
 
 
 def decode_action(action: str, body: bytes) -> ActionRequest:
@@ -252,6 +262,8 @@ def decode_action(action: str, body: bytes) -> ActionRequest:
 
     Raises InvalidParameter for a body that isn't the action's message, UnsupportedFeature for an unknown action.
     """
+    if action == "Backup":
+        return Backup(body.decode("utf-8", "replace"))
     try:
         if action in _PACKED:
             kinds, build = _PACKED[action]
@@ -327,6 +339,11 @@ def set_session_options_result(errors: Mapping[str, OptionError]) -> bytes:
     for name, error in errors.items():
         result.errors[name].CopyFrom(flight.SetSessionOptionsResult.Error(value=error.name))
     return result.SerializeToString()
+
+
+def backup_result(name: str, size: int, versions: Mapping[str, int]) -> bytes:
+    """Result.body of Backup: its name, its bytes, and the last ``_seq`` of each dataset that is sure to be in it."""
+    return json.dumps({"name": name, "bytes": size, "last_seq": dict(versions)}).encode()
 
 
 def get_session_options_result(options: Mapping[str, OptionValue | Sequence[str]]) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -12,7 +13,7 @@ from google.protobuf.message import DecodeError
 
 from flightsql_server.data.conform import conform
 from flightsql_server.data.datasets import Dataset
-from flightsql_server.data.ingest import Receipt
+from flightsql_server.data.ingest import Lane, Receipt, Update
 from flightsql_server.errors import AccessDenied, InvalidParameter, UndefinedTable, UnsupportedFeature
 from flightsql_server.model import MAIN_SCHEMA, Call
 from flightsql_server.protocol import actions, commands
@@ -25,15 +26,20 @@ if TYPE_CHECKING:
 SendMetadata = Callable[[bytes], Awaitable[None]]
 # Batches of one stream that may be on their way to the disk while the next ones are read.
 _IN_FLIGHT = 32
+# Reading and checking a longer message takes long enough for other calls to notice, so a worker thread does it.
+_INLINE_BYTES = 64 * 1024
+_LONGEST_ID = 200
+DURABLE, MEMORY = "durable", "memory"
 
 
 class PutStream:
-    """The messages of one DoPut: ``descriptor`` first, then ``batches`` once."""
+    """The messages of one DoPut: ``descriptor`` first, then ``parts`` or ``batches`` once."""
 
     def __init__(self, messages: AsyncIterator[bytes]) -> None:
         self._messages = messages
         self._first: FlightDataParts | None = None
         self._decoder = StreamDecoder()
+        self.decode = self._decoder.decode
 
     async def descriptor(self) -> Any:
         """The descriptor in the first message; InvalidParameter when there is none."""
@@ -47,14 +53,17 @@ class PutStream:
             break
         raise InvalidParameter("The first message has no descriptor.", hint="Name the dataset in its descriptor.")
 
+    async def parts(self) -> AsyncIterator[FlightDataParts]:
+        """The messages as they came, each to be handed to ``decode`` before the next is asked for."""
+        if self._first is not None:
+            yield self._first
+        async for message in self._messages:
+            yield split_flight_data(message)
+
     async def batches(self) -> AsyncIterator[pa.RecordBatch]:
         """The record batches, fully validated; InvalidParameter where the stream is not one of Arrow."""
-        if self._first is not None:
-            batch = self._decoder.decode(self._first)
-            if batch is not None:
-                yield batch
-        async for message in self._messages:
-            batch = self._decoder.decode(split_flight_data(message))
+        async for parts in self.parts():
+            batch = self.decode(parts)
             if batch is not None:
                 yield batch
 
@@ -71,23 +80,65 @@ def _dataset(rooms: Rooms, call: Call, name: str) -> Dataset:
     return dataset
 
 
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a publisher asks of its batches, as JSON in their ``app_metadata``.
+
+    What a batch leaves out goes on as it was. ``level``: ``durable`` is acknowledged after the commit, ``memory`` once
+    it is queued. A ``producer_id`` with a rising ``producer_seq`` lets a batch that is sent again be known.
+    """
+
+    level: str = DURABLE
+    producer_id: str = ""
+    producer_seq: int | None = None
+
+    def next(self, metadata: bytes) -> Terms:
+        """The terms of a batch with this ``app_metadata``; InvalidParameter when that can't be taken."""
+        try:
+            asked = json.loads(metadata) if metadata else {}
+        except (ValueError, RecursionError):
+            asked = None
+        if not isinstance(asked, dict) or not asked.keys() <= {"level", "producer_id", "producer_seq"}:
+            raise InvalidParameter(
+                "The app_metadata of a batch can't be read.",
+                hint='It is JSON such as {"producer_id": "feed-1", "producer_seq": 17, "level": "memory"}, or nothing.',
+            )
+        level, producer_id = asked.get("level", self.level), asked.get("producer_id", self.producer_id)
+        seq = asked.get("producer_seq")
+        if level not in (DURABLE, MEMORY):
+            raise InvalidParameter("There is no such level.", hint=f"There are: {DURABLE}, {MEMORY}.")
+        if not isinstance(producer_id, str) or len(producer_id) > _LONGEST_ID or "\0" in producer_id:
+            raise InvalidParameter("producer_id can't be taken.", hint=f"It is a text of up to {_LONGEST_ID} letters.")
+        if seq is not None and (not isinstance(seq, int) or isinstance(seq, bool) or not 0 <= seq < 2**63):
+            raise InvalidParameter("producer_seq can't be taken.", hint="It is a whole number, 0 or more.")
+        if bool(producer_id) != (seq is not None):
+            raise InvalidParameter(
+                "producer_id and producer_seq belong together.", hint="Send a rising producer_seq with every batch."
+            )
+        return Terms(level, producer_id, seq)
+
+
 async def put_dataset(rooms: Rooms, call: Call, name: str, stream: PutStream, send: SendMetadata) -> None:
-    """Stores the stream's batches; each is acknowledged after its commit, in order, as JSON in ``app_metadata``.
+    """Stores the stream's batches; each is acknowledged in order, as JSON in ``app_metadata``, as its terms ask.
 
     When a batch is refused the stream ends there: those before it stay stored and have been acknowledged.
     """
 
-    async def acknowledge(receipt: Receipt) -> None:
+    async def acknowledge(terms: Terms, rows: int, receipt: Receipt | None) -> None:
         content = {
-            "first_seq": receipt.first_seq,
-            "last_seq": receipt.last_seq,
-            "rows": receipt.rows,
-            "late_rows": receipt.late,
-            "level": "durable",
+            "first_seq": receipt.first_seq if receipt else None,
+            "last_seq": receipt.last_seq if receipt else None,
+            "rows": receipt.rows if receipt else rows,
+            "late_rows": receipt.late if receipt else None,
+            "level": terms.level,
         }
+        if terms.producer_seq is not None:
+            content["producer_seq"] = terms.producer_seq
+        if receipt and receipt.duplicate:
+            content["duplicate"] = True
         await send(json.dumps(content, separators=(",", ":")).encode())
 
-    await _store(rooms, _dataset(rooms, call, name), stream, acknowledge)
+    await _Store(rooms, call, _dataset(rooms, call, name), acknowledge, with_terms=True).run(stream)
 
 
 async def put_ingest(
@@ -98,48 +149,96 @@ async def put_ingest(
         raise UnsupportedFeature("Only appending to a dataset is offered.", hint="Use the mode append.")
     total = 0
 
-    async def count(receipt: Receipt) -> None:
+    async def count(terms: Terms, rows: int, receipt: Receipt | None) -> None:
         nonlocal total
-        total += receipt.rows
+        total += rows
 
-    await _store(rooms, _dataset(rooms, call, command.table), stream, count)
+    await _Store(rooms, call, _dataset(rooms, call, command.table), count, with_terms=False).run(stream)
     await send(actions.update_result(total))
 
 
-async def _store(
-    rooms: Rooms, dataset: Dataset, stream: PutStream, acknowledge: Callable[[Receipt], Awaitable[None]]
-) -> None:
-    """Reads and queues batches in one task while another acknowledges them in order, as they are committed."""
-    loop = asyncio.get_running_loop()
-    waiting: asyncio.Queue[asyncio.Future[Receipt] | None] = asyncio.Queue(_IN_FLIGHT)
+Acknowledge = Callable[[Terms, int, Receipt | None], Awaitable[None]]
 
-    async def settle() -> None:
-        while (done := await waiting.get()) is not None:
-            await acknowledge(await done)
 
-    async def read() -> None:
+class _Store:
+    """One stream into one dataset: a task reads and queues batches, another acknowledges them in order."""
+
+    def __init__(
+        self, rooms: Rooms, call: Call, dataset: Dataset, acknowledge: Acknowledge, *, with_terms: bool
+    ) -> None:
+        self._rooms = rooms
+        self._user = call.principal.name
+        self._dataset = dataset
+        self._acknowledge = acknowledge
+        self._with_terms = with_terms
+        self._lane = Lane()
+        self._waiting: asyncio.Queue[tuple[Terms, Update] | None] = asyncio.Queue(_IN_FLIGHT)
+        self._last: Update | None = None
+
+    async def run(self, stream: PutStream) -> None:
+        """Stores all of the stream, or raises what stopped it, after all that was stored has been acknowledged."""
+        settling = asyncio.create_task(self._settle())
+        reading = asyncio.create_task(self._read(stream))
         try:
-            async for batch in stream.batches():
-                fitting = conform(batch, dataset)
-                done = await loop.run_in_executor(rooms.pool, rooms.writer.submit, dataset, fitting)
-                await waiting.put(asyncio.wrap_future(done))
+            await asyncio.wait((settling, reading), return_when=asyncio.FIRST_EXCEPTION)
+            if settling.done() and not reading.done():
+                reading.cancel()  # a commit failed: nothing that follows is taken
+            elif reading.done():
+                await asyncio.wait((settling,))
+            for task in (settling, reading):
+                if task.done() and not task.cancelled():
+                    task.result()
+        finally:
+            for task in (settling, reading):
+                task.cancel()
+
+    async def _settle(self) -> None:
+        while (item := await self._waiting.get()) is not None:
+            terms, update = item
+            receipt: Receipt | None = None
+            if terms.level == DURABLE:
+                receipt = await asyncio.wrap_future(update.done)
+            await self._acknowledge(terms, update.batch.num_rows, receipt)
+        if self._last is not None:
+            # What was acknowledged from memory is on its way: the stream ends well only if all of it was stored.
+            await asyncio.wrap_future(self._last.done)
+
+    async def _read(self, stream: PutStream) -> None:
+        terms = Terms()
+        try:
+            async for parts in stream.parts():
+                if self._lane.failure is not None:
+                    raise self._lane.failure
+                batch = await self._decoded(stream, parts)
+                if batch is not None:
+                    terms = terms.next(parts.metadata if self._with_terms else b"")
+                    await self._queue(batch, terms)
         except Exception:
             # What was queued before a failure is committed all the same, so it is acknowledged all the same.
-            await waiting.put(None)
+            await self._waiting.put(None)
             raise
-        await waiting.put(None)
+        await self._waiting.put(None)
 
-    settling = asyncio.create_task(settle())
-    reading = asyncio.create_task(read())
-    try:
-        await asyncio.wait((settling, reading), return_when=asyncio.FIRST_EXCEPTION)
-        if settling.done() and not reading.done():
-            reading.cancel()  # a commit failed: nothing that follows is taken
-        elif reading.done():
-            await asyncio.wait((settling,))
-        for task in (settling, reading):
-            if task.done() and not task.cancelled():
-                task.result()
-    finally:
-        for task in (settling, reading):
-            task.cancel()
+    async def _decoded(self, stream: PutStream, parts: FlightDataParts) -> pa.RecordBatch | None:
+        def work() -> pa.RecordBatch | None:
+            batch = stream.decode(parts)
+            return None if batch is None else conform(batch, self._dataset)
+
+        if len(parts.body) <= _INLINE_BYTES:
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(self._rooms.pool, work)
+
+    async def _queue(self, batch: pa.RecordBatch, terms: Terms) -> None:
+        """Waits for room; meanwhile nothing more is read, so that HTTP/2 slows the publisher down."""
+        producer = (self._user, terms.producer_id) if terms.producer_id else None
+        update = Update(self._dataset, batch, self._lane, producer, terms.producer_seq or 0)
+        loop, room = asyncio.get_running_loop(), asyncio.Event()
+
+        def on_room() -> None:
+            loop.call_soon_threadsafe(room.set)
+
+        while not self._rooms.writer.offer(update, on_room):
+            await room.wait()
+            room.clear()
+        self._last = update
+        await self._waiting.put((terms, update))

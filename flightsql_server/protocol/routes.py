@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from flightsql_server.data.datasets import Dataset
-from flightsql_server.errors import InvalidParameter, UndefinedTable, UnsupportedFeature
+from flightsql_server.errors import AccessDenied, InvalidParameter, UndefinedTable, UnsupportedFeature
 from flightsql_server.model import MAIN_SCHEMA, Call, SessionOptions
 from flightsql_server.protocol import actions, commands, ingest
 from flightsql_server.protocol import flight_pb2 as wire
@@ -335,6 +335,14 @@ async def _close_session(rooms: Rooms, call: Call, action: actions.CloseSession)
     return [actions.close_session_result(actions.CloseStatus.CLOSED)]
 
 
+async def _backup(rooms: Rooms, call: Call, action: actions.Backup) -> list[bytes]:
+    if not rooms.metadata(call).grants.admin:
+        raise AccessDenied("You may not make backups.", hint="Ask for a role that administers the server.")
+    loop = asyncio.get_running_loop()
+    size, versions = await loop.run_in_executor(rooms.pool, rooms.backup, action.name)
+    return [actions.backup_result(action.name, size, versions)]
+
+
 @dataclass(frozen=True, slots=True)
 class ActionRoute:
     """How one action is served, and what ListActions says of it."""
@@ -354,6 +362,9 @@ ACTIONS: dict[str, ActionRoute] = {
     ),
     "GetSessionOptions": ActionRoute(actions.GetSessionOptions, "Tells the session's options.", _get_options),
     "CloseSession": ActionRoute(actions.CloseSession, "Ends the session and its token.", _close_session),
+    "Backup": ActionRoute(
+        actions.Backup, "For administrators: copies all data under the name that is its body.", _backup
+    ),
 }
 
 

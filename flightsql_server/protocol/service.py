@@ -7,7 +7,7 @@ raises becomes a status in ``_guarded`` and nowhere else.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -50,6 +50,8 @@ class Rooms:
     pool: ThreadPoolExecutor
     door: ThreadPoolExecutor
     """Threads for passwords and tokens alone: guessing passwords must not hold up the statements of others."""
+    backup: Callable[[str], tuple[int, Mapping[str, int]]]
+    """Makes the backup of that name; gives its size and what is sure to be in it. Blocks."""
     handshake_seconds: float = 10.0
 
 

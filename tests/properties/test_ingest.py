@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -21,7 +22,8 @@ from hypothesis import strategies as st
 from flightsql_server.client import Publisher
 from flightsql_server.data.conform import conform
 from flightsql_server.data.datasets import DATASETS, MARKET_DATA, Dataset
-from flightsql_server.data.ingest import Receipt, Writer, quoted, table_sql
+from flightsql_server.data.ingest import Receipt, Update, Writer
+from flightsql_server.data.tables import quoted, table_sql
 from flightsql_server.engine import DuckDBOptions, open_engine
 from flightsql_server.metrics import Metrics
 from flightsql_server.model import Engine, SessionOptions
@@ -87,8 +89,10 @@ class Desk:
             stream.close()
 
     def put(self, dataset: Dataset, rows: list[dict[str, Any]]) -> Receipt:
-        batch = pa.RecordBatch.from_pylist(rows, schema=dataset.schema)
-        return self.writer.submit(dataset, conform(batch, dataset)).result(30)
+        return self.send(dataset, pa.RecordBatch.from_pylist(rows, schema=dataset.schema)).result(30)
+
+    def send(self, dataset: Dataset, batch: pa.RecordBatch) -> Future[Receipt]:
+        return self.writer.submit(Update(dataset, conform(batch, dataset))).done
 
 
 @contextmanager
@@ -206,7 +210,7 @@ def test_latest_and_history_are_those_of_the_model(desk: Desk, name: str, data: 
     start = at = desk.writer.versions[name] + 1
     if together:
         batches = [pa.RecordBatch.from_pylist(rows, schema=dataset.schema) for rows in sent]
-        receipts = [waiting.result(30) for waiting in [desk.writer.submit(dataset, batch) for batch in batches]]
+        receipts = [waiting.result(30) for waiting in [desk.send(dataset, batch) for batch in batches]]
     else:
         receipts = [desk.put(dataset, rows) for rows in sent]
     for rows, receipt in zip(sent, receipts, strict=True):
@@ -259,7 +263,7 @@ def test_times_at_the_edge_are_kept(desk: Desk) -> None:
         row = {"symbol": "EDGE", "bid_price": 1.0, "ask_price": None, "last_price": None, "volume": 1}
         batch = pa.RecordBatch.from_pylist([{**row, "timestamp": None}], schema=MARKET_DATA.schema)
         batch = batch.set_column(5, MARKET_DATA.schema.field(5), pa.array([edge], MARKET_DATA.schema.field(5).type))
-        receipt = desk.writer.submit(MARKET_DATA, conform(batch, MARKET_DATA)).result(30)
+        receipt = desk.send(MARKET_DATA, batch).result(30)
         sql = f"SELECT timestamp FROM {table_sql('market_data_history')} WHERE _seq = {receipt.first_seq}"
         stream = desk.engine.open(sql, SessionOptions(), 2_048)
         found = stream.read()
@@ -285,7 +289,7 @@ def test_a_batch_that_can_not_be_stored_harms_no_other(desk: Desk) -> None:
     )
     bad = pa.RecordBatch.from_pydict({"nonsense": [1, 2]})
     before = desk.writer.versions["market_data"]
-    futures = [desk.writer.submit(MARKET_DATA, batch) for batch in (good, bad, good)]
+    futures = [desk.writer.submit(Update(MARKET_DATA, batch)).done for batch in (good, bad, good)]
     assert futures[1].exception(30) is not None
     assert futures[0].result(30).rows == futures[2].result(30).rows == 1
     assert desk.writer.versions["market_data"] == before + 2

@@ -317,8 +317,8 @@ def test_a_failed_transaction_leaves_nothing(engine: Engine) -> None:
 
 
 def test_the_engine_names_the_tables_of_a_statement(engine: Engine) -> None:
-    sql = "WITH c AS (SELECT * FROM main.orders) SELECT * FROM c, (SELECT symbol FROM main.positions_history)"
-    assert engine.tables_of(sql) == {TableName("main", "orders"), TableName("main", "positions_history")}
+    sql = "WITH c AS (SELECT * FROM main.orders) SELECT * FROM c, (SELECT symbol FROM main.positions)"
+    assert engine.tables_of(sql) == {TableName("main", "orders"), TableName("main", "positions")}
     assert engine.tables_of("SELECT 1") == frozenset()
 
 

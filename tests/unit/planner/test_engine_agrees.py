@@ -16,7 +16,7 @@ class _Engine(DuckDBEngine):
     """The engine over the corpus's own database."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
-        self._root = connection
+        self._file = connection  # type: ignore[assignment]
 
 
 @pytest.fixture(scope="module")
