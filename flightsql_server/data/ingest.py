@@ -211,11 +211,13 @@ class Writer:
         started = time.perf_counter()
         try:
             self._check_disk(group)
-            if self._stale:
-                self._reload()
-            receipts, changes = self._write(group)
-        except Exception as error:
+            self._reload()
             self._stale = True
+            receipts, changes = self._write(group)
+            self._stale = False
+        except Exception as error:
+            with suppress(Exception):  # else before the next group
+                self._reload()
             hopeless = isinstance(error, (DiskFull, EngineUnavailable))
             if len(group) > 1 and not hopeless:
                 for update in group:
@@ -241,6 +243,8 @@ class Writer:
 
     def _reload(self) -> None:
         """After a failure whose outcome is not known for sure: what is stored is what holds."""
+        if not self._stale:
+            return
         with self._engine.transaction() as transaction:
             self._states = tables.prepare(transaction, self._datasets.values())
         self.versions.update({name: state.last_seq for name, state in self._states.items()})
