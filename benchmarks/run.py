@@ -77,7 +77,7 @@ def started(name: str, command: list[str], login: bool, environment: dict[str, s
         process.wait(30)
 
 
-def _serve(data_dir: Path) -> list[str]:
+def serve(data_dir: Path) -> list[str]:
     command = [sys.executable, "-m", "flightsql_server", "serve", "--data-dir", str(data_dir)]
     return [*command, "--port", "0", "--http-port", "0"]
 
@@ -107,7 +107,7 @@ def _adbc_loop(url: str, login: bool, query: str, clients: int, seconds: float) 
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)  # type: ignore[no-any-return]
 
 
-def _lean_loop(binary: Path, contestant: Contestant, query: str, clients: int, seconds: float) -> dict[str, float]:
+def lean_loop(binary: Path, contestant: Contestant, query: str, clients: int, seconds: float) -> dict[str, float]:
     command = [str(binary), "-addr", contestant.url.removeprefix("grpc://"), "-query", query]
     command += ["-clients", str(clients), "-seconds", str(seconds)]
     if contestant.login:
@@ -150,7 +150,7 @@ def measure(arguments: argparse.Namespace, contestants: list[Contestant], copy: 
             for clients in arguments.clients:
                 loops: dict[str, Callable[[Contestant], dict[str, float]]] = {
                     "adbc": lambda c, q=query, n=clients: _adbc_loop(c.url, c.login, q, n, arguments.seconds),
-                    "lean": lambda c, q=query, n=clients: _lean_loop(lean, c, q, n, arguments.seconds),
+                    "lean": lambda c, q=query, n=clients: lean_loop(lean, c, q, n, arguments.seconds),
                 }
                 for client, loop in loops.items():
                     rounds = [_measure_loop(contestants, loop) for _ in range(arguments.rounds)]
@@ -187,7 +187,7 @@ def main() -> None:
         data_dir.mkdir(mode=0o700)
         copy.parent.mkdir()
         data.add_user(data_dir)
-        with started("empty", _serve(data_dir), True, {}):
+        with started("empty", serve(data_dir), True, {}):
             pass
         data.fill(data_dir, arguments.rows)
         data.copy(data_dir, copy)
@@ -198,8 +198,8 @@ def main() -> None:
         no_cache.rename(second / "desk.duckdb")
         bare = [sys.executable, str(HERE / "bare_server.py"), "0", str(copy)]
         with (
-            started("ours", _serve(data_dir), True, {}) as ours,
-            started("ours, no result cache", _serve(second), True, {"FLIGHTSQL_CACHE_RESULT_BYTES": "0"}) as plain,
+            started("ours", serve(data_dir), True, {}) as ours,
+            started("ours, no result cache", serve(second), True, {"FLIGHTSQL_CACHE_RESULT_BYTES": "0"}) as plain,
             started("bare", bare, False, {"PYTHONPATH": str(HERE.parent)}) as yardstick,
         ):
             results = measure(arguments, [ours, plain, yardstick], copy)

@@ -44,6 +44,8 @@ select = ["market_data", "positions"]
 ingest = ["market_data"]
 ```
 
+Datasets beside the built-in ones are declared in `[datasets.<name>]` tables: see [ingest.md](ingest.md).
+
 `ARROW_FLIGHT_PORT` is an older name for `FLIGHTSQL_SERVER_PORT` and yields to it. Passwords, tokens and keys are never
 settings: they live in files of the data directory, which only its owner can read.
 """

@@ -44,7 +44,9 @@ def examples(*names: str) -> list[Example]:
     return found
 
 
-EXAMPLES = examples("README.md", "docs/clients.md", "docs/reference/sql.md")
+EXAMPLES = examples(
+    "README.md", "docs/clients.md", "docs/reference/sql.md", "docs/reference/ingest.md", "docs/operating/durability.md"
+)
 
 
 @pytest.fixture(scope="module")
