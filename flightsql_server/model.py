@@ -134,6 +134,7 @@ class Plan:
     tables that it reads. ``volatile``: the answer may differ between two runs on the same data (random(), now()).
     ``set_schema``: the statement is ``USE``; running it sets the session's schema to this and yields no rows.
     ``values``: the text literals that are only compared with columns, so that the plan is the same whatever they say.
+    ``parameters``: the types of the values to bind, in order: those given, or guessed.
     """
 
     sql: str
@@ -141,6 +142,7 @@ class Plan:
     volatile: bool = False
     set_schema: str | None = None
     values: frozenset[str] = frozenset()
+    parameters: tuple[pa.DataType, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,14 +189,19 @@ class Engine(Protocol):
     @property
     def capabilities(self) -> Capabilities: ...
     def describe(self, sql: str, options: SessionOptions) -> pa.Schema:
-        """The schema of the statement's rows, without running it."""
+        """The schema of the statement's rows, without running it; its parameters count as NULL of their type."""
         ...
 
     def tables_of(self, sql: str) -> frozenset[TableName]:
         """The base tables that the engine itself says the statement reads: a check on the planner's own list."""
         ...
 
-    def open(self, sql: str, options: SessionOptions, batch_rows: int) -> ResultStream: ...
+    def open(
+        self, sql: str, options: SessionOptions, batch_rows: int, parameters: Sequence[object] = ()
+    ) -> ResultStream:
+        """The statement, ready to run; ``parameters`` are the values of $1, $2 …, each cast in the text."""
+        ...
+
     def transaction(self) -> AbstractContextManager[Transaction]: ...
     def tidy(self) -> None:
         """Folds the engine's log into its file where it has grown long; called between commits."""

@@ -57,13 +57,23 @@ class DuckDBEngine:
             except BaseException:
                 bound.connection.close()
                 raise
-            self._idle.give(bound)
+            if "$" in sql:  # perhaps bound to NULLs
+                bound.connection.close()
+            else:
+                self._idle.give(bound)
         return schema
 
-    def _bind(self, sql: str, options: SessionOptions) -> Bound:
+    def _bind(self, sql: str, options: SessionOptions, parameters: Sequence[object] | None = None) -> Bound:
+        """The statement on a connection of its own; without ``parameters`` each is NULL."""
         connection = self._cursor(options)
         try:
-            relation = connection.sql(_only_select(connection, sql))
+            statement = _only_select(connection, sql)
+            names = statement.named_parameters
+            if names:
+                values = {name: None if parameters is None else parameters[int(name) - 1] for name in names}
+                relation = connection.sql(statement, params=values)
+            else:
+                relation = connection.sql(statement)
         except BaseException:
             connection.close()
             raise
@@ -96,8 +106,17 @@ class DuckDBEngine:
             connection.close()
         return frozenset(_table_name(name) for name in names)
 
-    def open(self, sql: str, options: SessionOptions, batch_rows: int) -> ResultStream:
+    def open(
+        self, sql: str, options: SessionOptions, batch_rows: int, parameters: Sequence[object] = ()
+    ) -> ResultStream:
         """The statement on a connection of its own; it starts with the first ``read``."""
+        if parameters:  # its values are part of the bound statement, so it can't wait for another run
+            return DuckDBStream(
+                lambda: self._bind(sql, options, parameters),
+                lambda bound: bound.connection.close(),
+                self._translated,
+                batch_rows,
+            )
         return DuckDBStream(
             lambda: self._idle.take(sql, options) or self._bind(sql, options),
             self._idle.give,

@@ -11,7 +11,16 @@ from collections.abc import Callable
 
 from flightsql_server.errors import StatementTooComplex
 from flightsql_server.model import Plan
-from flightsql_server.planner import binding, dialect, functions, gate, introspection, policy, values
+from flightsql_server.planner import (
+    binding,
+    dialect,
+    functions,
+    gate,
+    introspection,
+    parameters,
+    policy,
+    values,
+)
 from flightsql_server.planner.dialect import dialects
 from flightsql_server.planner.names import identifier, literal
 from flightsql_server.planner.request import Draft, PlannerLimits, Request
@@ -26,8 +35,10 @@ RULES: tuple[Callable[[Draft], None], ...] = (
     dialect.tokenize,
     gate.check_tokens,
     gate.check_kind,
+    parameters.mark,
     introspection.answer_command,
     dialect.parse,
+    parameters.check,
     gate.check_nodes,
     values.note,
     binding.bind,
@@ -35,6 +46,7 @@ RULES: tuple[Callable[[Draft], None], ...] = (
     introspection.answer_session,
     binding.write_names,
     policy.enforce,
+    parameters.place,
     dialect.generate,
     gate.check_written,
 )
@@ -68,4 +80,4 @@ def plan(request: Request, limits: PlannerLimits = DEFAULT_LIMITS) -> Plan:
     except RecursionError:
         raise StatementTooComplex("The statement is nested too deeply.", hint="Split it into smaller ones.") from None
     tables = tuple(sorted({bound.table.table_name for bound in draft.tables}))
-    return Plan(sql=draft.sql, tables=tables, volatile=draft.volatile, values=draft.values)
+    return Plan(sql=draft.sql, tables=tables, volatile=draft.volatile, values=draft.values, parameters=draft.parameters)

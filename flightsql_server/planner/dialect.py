@@ -169,7 +169,7 @@ def _keep_native(tokens: list[Token]) -> list[Token]:
 def keep_native_node(draft: Draft, node: exp.Expr) -> None:
     """Puts what the parser has changed of one node back into the form that the user wrote, for native statements."""
     if isinstance(node, exp.Identifier):
-        if MARK in node.this:
+        if MARK in node.this and not node.this.startswith(MARK):
             node.set("this", node.this.replace(MARK, ""))
     elif isinstance(node, exp.DataType):
         # The parser reads VARCHAR and TEXT as one type, but the engine names result columns by the word.

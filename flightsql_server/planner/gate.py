@@ -298,7 +298,7 @@ def _refused_function(name: str) -> UnsupportedFeature:
 
 def _refused_node(draft: Draft, node: exp.Expr) -> UnsupportedFeature:
     if isinstance(node, (exp.Placeholder, exp.Parameter, exp.SessionParameter)):
-        return UnsupportedFeature("Parameters are not accepted yet.", hint="Write the value into the statement.")
+        return UnsupportedFeature("Parameters are written ? or $1.", hint="Number them in the order of their values.")
     if isinstance(node, (exp.DML, exp.DDL, exp.Drop, exp.Alter, exp.TruncateTable, exp.Copy)) and not isinstance(
         node, exp.Query
     ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import pyarrow as pa
 from flightsql_auth.policies import Grants
 from sqlglot import exp
 from sqlglot.tokenizer_core import Token
@@ -44,6 +45,8 @@ class Request:
     time_zone: str = "UTC"
     server_version: str = "0"
     backend_dialect: str = "duckdb"
+    parameters: tuple[pa.DataType, ...] | None = None
+    """The types of the values that are bound; None: not bound yet, so they are guessed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,9 @@ class Draft:
     tables: list[BoundTable] = field(default_factory=list)
     session_nodes: list[exp.Expr] = field(default_factory=list)
     exposed: bool = False
+    parametrised: bool = False
     values: frozenset[str] = frozenset()
+    parameters: tuple[pa.DataType, ...] = ()
     volatile: bool = False
     sql: str = ""
     done: Plan | None = None

@@ -21,6 +21,7 @@ from flightsql_server.protocol.framing import StreamEncoder
 from flightsql_server.protocol.interceptors import Meter
 from flightsql_server.protocol.metadata import ANSWERS, Question
 from flightsql_server.protocol.tickets import QueryTicket
+from flightsql_server.service.parameters import NOTHING, Bound, bind, reopen, schema_of
 from flightsql_server.service.statements import Prepared, Send
 
 if TYPE_CHECKING:
@@ -115,14 +116,19 @@ async def _query_info(rooms: Rooms, call: Call, command: commands.StatementQuery
 async def _prepared_info(
     rooms: Rooms, call: Call, command: commands.PreparedStatementQuery, descriptor: Any, run: bool
 ) -> Answer:
-    return await _text_info(rooms, call, rooms.sessions.prepared_text(call, command.handle), descriptor, run)
+    found = rooms.sessions.prepared_text(call, command.handle)
+    return await _text_info(rooms, call, found.text, descriptor, run, found.bound)
 
 
-async def _text_info(rooms: Rooms, call: Call, text: str, descriptor: Any, run: bool) -> Answer:
-    prepared = await rooms.statements.prepare(call, text)
+async def _text_info(
+    rooms: Rooms, call: Call, text: str, descriptor: Any, run: bool, bound: Bound | None = None
+) -> Answer:
+    # GetSchema may come before the values do; to run a statement all of them must be there.
+    types = None if bound is None and not run else (bound or NOTHING).types
+    prepared = await rooms.statements.prepare(call, text, types)
     if run:
         await _take_effect(rooms, call, prepared)
-    ticket = QueryTicket(text, call.dialect, call.wire_profile, call.options)
+    ticket = QueryTicket(text, call.dialect, call.wire_profile, call.options, (bound or NOTHING).content)
     sealed, expires = rooms.seal.seal(call.principal.name, ticket)
     return Answer(prepared.schema, actions.ticket_statement_query(sealed), descriptor, expires)
 
@@ -163,8 +169,9 @@ async def _query_rows(rooms: Rooms, call: Call, command: commands.TicketStatemen
     planned = Call(
         call.principal, call.session_key, ticket.options, ticket.dialect, ticket.wire_profile, call.compression
     )
-    prepared = await rooms.statements.prepare(planned, ticket.text)
-    return await rooms.statements.run(planned, prepared, make_encoder, send)
+    bound = reopen(ticket.parameters)
+    prepared = await rooms.statements.prepare(planned, ticket.text, bound.types)
+    return await rooms.statements.run(planned, prepared, make_encoder, send, bound)
 
 
 async def _plain_rows(rooms: Rooms, call: Call, command: commands.PlainCommand, send: Send) -> int:
@@ -218,7 +225,7 @@ async def _update_put(
 async def _prepared_update_put(
     rooms: Rooms, call: Call, command: commands.PreparedStatementUpdate, stream: ingest.PutStream, send: SendMetadata
 ) -> None:
-    await _update(rooms, call, rooms.sessions.prepared_text(call, command.handle), send)
+    await _update(rooms, call, rooms.sessions.prepared_text(call, command.handle).text, send)
 
 
 async def _update(rooms: Rooms, call: Call, text: str, send: SendMetadata) -> None:
@@ -232,12 +239,11 @@ async def _update(rooms: Rooms, call: Call, text: str, send: SendMetadata) -> No
 async def _bind_put(
     rooms: Rooms, call: Call, command: commands.PreparedStatementQuery, stream: ingest.PutStream, send: SendMetadata
 ) -> None:
-    rooms.sessions.prepared_text(call, command.handle)
-    async for batch in stream.batches():
-        if batch.num_columns:
-            raise UnsupportedFeature(
-                "Statements with parameters are not offered.", hint="Write the values in the text."
-            )
+    found = rooms.sessions.prepared_text(call, command.handle)
+    rows = [batch async for batch in stream.batches() if batch.num_rows]
+    if len(rows) > 1:
+        raise UnsupportedFeature("A query takes one row of parameters.", hint="Run it once for each row.")
+    found.bound = bind(rows[0]) if rows else NOTHING
     await send(actions.bind_result(command.handle))
 
 
@@ -297,7 +303,8 @@ async def _create_prepared(rooms: Rooms, call: Call, action: actions.CreatePrepa
     handle = rooms.sessions.add_prepared(call, action.query)
     is_update = prepared.plan.set_schema is not None
     schema = b"" if is_update else prepared.schema.serialize().to_pybytes()
-    return [actions.prepared_statement_result(handle, schema, pa.schema([]).serialize().to_pybytes(), is_update)]
+    parameters = schema_of(prepared.plan.parameters, call.wire_profile).serialize().to_pybytes()
+    return [actions.prepared_statement_result(handle, schema, parameters, is_update)]
 
 
 async def _close_prepared(rooms: Rooms, call: Call, action: actions.ClosePreparedStatement) -> list[bytes]:

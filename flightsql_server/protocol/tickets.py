@@ -6,6 +6,7 @@ and process, since it holds all that is needed to plan the query again, under th
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import time
@@ -18,7 +19,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from flightsql_server.errors import InvalidStatementHandle
 from flightsql_server.model import SessionOptions
 
-_VERSION = b"\x01"
+_VERSION = b"\x02"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class QueryTicket:
     dialect: str
     wire_profile: str
     options: SessionOptions
+    parameters: bytes = b""
 
 
 class TicketSeal:
@@ -49,6 +51,7 @@ class TicketSeal:
                 ticket.text,
                 ticket.dialect,
                 ticket.wire_profile,
+                base64.b64encode(ticket.parameters).decode(),
                 options.schema,
                 options.dialect,
                 options.time_zone,
@@ -65,9 +68,9 @@ class TicketSeal:
             if sealed[:1] != _VERSION:
                 raise ValueError("another version")
             content = self._cipher.decrypt(sealed[1:13], sealed[13:], _VERSION + principal.encode())
-            expires, text, dialect, profile, *options = json.loads(content)
+            expires, text, dialect, profile, parameters, *options = json.loads(content)
         except (InvalidTag, ValueError) as error:
             raise InvalidStatementHandle("The ticket is not valid here.", hint="Ask for the query again.") from error
         if self._clock() > expires:
             raise InvalidStatementHandle("The ticket has expired.", hint="Ask for the query again.")
-        return QueryTicket(text, dialect, profile, SessionOptions(*options))
+        return QueryTicket(text, dialect, profile, SessionOptions(*options), base64.b64decode(parameters))

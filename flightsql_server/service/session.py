@@ -12,7 +12,7 @@ import secrets
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Protocol
 
 from flightsql_auth.principals import Principal
@@ -21,6 +21,7 @@ from flightsql_server import planner
 from flightsql_server.errors import InvalidParameter, InvalidStatementHandle, ResultTooLarge
 from flightsql_server.metrics import Metrics
 from flightsql_server.model import CATALOG, Call, SessionOptions
+from flightsql_server.service.parameters import Bound
 from flightsql_server.service.profiles import STANDARD, checked_profile, profile_of_agent
 
 DIALECT_HEADER = "x-sql-dialect"
@@ -39,6 +40,14 @@ class SessionStore(Protocol):
     def user_options(self, name: str) -> Mapping[str, str]: ...
 
 
+@dataclass(slots=True)
+class PreparedText:
+    """A text that a session has prepared, and the values that were bound to it last."""
+
+    text: str
+    bound: Bound | None = None
+
+
 class Sessions:
     """Options and prepared statements of every session. Belongs to the event loop's thread, but for ``save``."""
 
@@ -50,7 +59,7 @@ class Sessions:
         self._default_dialect = default_dialect
         self._prepared_per_session = prepared_per_session
         self._options: OrderedDict[str, SessionOptions] = OrderedDict()
-        self._prepared: OrderedDict[str, OrderedDict[bytes, str]] = OrderedDict()
+        self._prepared: OrderedDict[str, OrderedDict[bytes, PreparedText]] = OrderedDict()
         self._busy: Counter[str] = Counter()
         self._dialects = frozenset(planner.dialects())
 
@@ -136,12 +145,12 @@ class Sessions:
                 f"The session has {len(mine)} prepared statements open.", hint="Close those that are not needed."
             )
         handle = secrets.token_bytes(16)
-        mine[handle] = text
+        mine[handle] = PreparedText(text)
         self._metrics.prepared_statements.inc()
         return handle
 
-    def prepared_text(self, call: Call, handle: bytes) -> str:
-        """The text behind a handle of this session; InvalidStatementHandle when there is none."""
+    def prepared_text(self, call: Call, handle: bytes) -> PreparedText:
+        """The text behind a handle of this session, and its values; InvalidStatementHandle when there is none."""
         mine = self._prepared.get(call.session_key)
         text = None if mine is None else mine.get(handle)
         if text is None:

@@ -24,6 +24,7 @@ from flightsql_server.model import Call, Catalog, Engine, Plan, SessionOptions, 
 from flightsql_server.service import profiles, templates
 from flightsql_server.service.admission import Admission
 from flightsql_server.service.caches import BoundedCache, Encoded
+from flightsql_server.service.parameters import NOTHING, Bound
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -132,9 +133,10 @@ class Statements:
         """The catalog as it is now."""
         return self._catalog
 
-    async def prepare(self, call: Call, text: str) -> Prepared:
+    async def prepare(self, call: Call, text: str, parameters: tuple[pa.DataType, ...] | None = None) -> Prepared:
         """The statement, planned for this caller and described by the engine; raises the error family.
 
+        ``parameters`` are the types of the values that are bound; None: none are yet, and types are guessed.
         A plan that was made before for the same text, rights and settings is used again, without leaving the loop.
         """
         grants = self._policies.grants(call.principal.roles)
@@ -148,6 +150,7 @@ class Statements:
             grants,
             self._policies.version,
             self._catalog.version,
+            parameters,
         )
         found = self._plans.get(key)
         if found is not None:
@@ -166,6 +169,7 @@ class Statements:
                 time_zone=call.options.time_zone,
                 server_version=self._server_version,
                 backend_dialect=self._engine.capabilities.dialect,
+                parameters=parameters,
             )
             found = await self._in_pool(lambda: self._prepare(request, call))
             if shape is not None and found.plan.values:
@@ -239,13 +243,15 @@ class Statements:
             log.error("the engine reads %s, which the planner did not see", sorted(map(str, surplus)))
             raise InternalError()
 
-    async def run(self, call: Call, prepared: Prepared, make_encoder: EncoderFactory, send: Send) -> int:
+    async def run(
+        self, call: Call, prepared: Prepared, make_encoder: EncoderFactory, send: Send, bound: Bound = NOTHING
+    ) -> int:
         """Sends schema and rows through ``send``; gives the number of rows.
 
         The statement's seconds count until the last message is sent, so a reader that stalls is cut off as well. The
         statement is interrupted when this coroutine is cancelled or fails.
         """
-        key = self._result_key(prepared, call.compression)
+        key = self._result_key(prepared, call.compression, bound)
         if key is not None:
             kept = self._results.get(key)
             if kept is not None:
@@ -254,7 +260,7 @@ class Statements:
                 return kept.rows
         try:
             async with asyncio.timeout(self._limits.seconds), self._admission.slot():
-                return await self._run(call, prepared, make_encoder, send, key)
+                return await self._run(call, prepared, make_encoder, send, key, bound)
         except TimeoutError as error:
             self._metrics.limit("query.seconds")
             self._metrics.statements_stopped.labels("timeout").inc()
@@ -266,9 +272,15 @@ class Statements:
             raise
 
     async def _run(
-        self, call: Call, prepared: Prepared, make_encoder: EncoderFactory, send: Send, key: object | None
+        self,
+        call: Call,
+        prepared: Prepared,
+        make_encoder: EncoderFactory,
+        send: Send,
+        key: object | None,
+        bound: Bound,
     ) -> int:
-        running = _Running(self._engine, prepared, make_encoder(prepared.schema, call.compression))
+        running = _Running(self._engine, prepared, bound, make_encoder(prepared.schema, call.compression))
         started = time.perf_counter()
         step = self._submit(running.first)
         sent = 0
@@ -315,7 +327,7 @@ class Statements:
             self._metrics.limit("query.result_bytes")
             raise ResultTooLarge(f"The result has more than {self._limits.result_bytes} bytes.", hint="Ask for less.")
 
-    def _result_key(self, prepared: Prepared, compression: str | None) -> tuple[object, ...] | None:
+    def _result_key(self, prepared: Prepared, compression: str | None, bound: Bound) -> tuple[object, ...] | None:
         """What the bytes of a result depend on; None when they depend on more than can be named."""
         plan = prepared.plan
         if plan.volatile or not self._limits.cached_result_bytes:
@@ -326,7 +338,7 @@ class Statements:
             if version is None:
                 return None
             versions.append(version)
-        return (prepared.sql, prepared.options.time_zone, prepared.schema, compression, tuple(versions))
+        return (prepared.sql, prepared.options.time_zone, prepared.schema, compression, bound.content, tuple(versions))
 
     def _version(self, name: TableName) -> int | None:
         table = self._catalog.tables.get(name)
@@ -347,10 +359,10 @@ class Statements:
 class _Running:
     """One statement in the hands of the worker threads, one at a time. ``ended``: the last row has been read."""
 
-    def __init__(self, engine: Engine, prepared: Prepared, encoder: Encoder) -> None:
+    def __init__(self, engine: Engine, prepared: Prepared, bound: Bound, encoder: Encoder) -> None:
         self._prepared = prepared
         self._encoder = encoder
-        self._stream = engine.open(prepared.sql, prepared.options, prepared.batch_rows)
+        self._stream = engine.open(prepared.sql, prepared.options, prepared.batch_rows, bound.values)
         self.rows = 0
         self.ended = False
 

@@ -134,7 +134,7 @@ def test_wide_statements_within_the_limits_pass() -> None:
         ("EXPLAIN SELECT 1", "EXPLAIN is not accepted yet."),
         ("VACUUM", "VACUUM is not accepted"),
         ("SELECT read_csv('x')", "The function read_csv is not accepted."),
-        ("SELECT ?", "Parameters are not accepted yet."),
+        ("SELECT $name", "Parameters are written ? or $1."),
         ("WITH x AS (DELETE FROM orders RETURNING *) FROM x", "DELETE is not accepted inside a query."),
     ],
 )
