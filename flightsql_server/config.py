@@ -84,6 +84,18 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("query", "result_rows", 0, "Most rows of a result; 0: no limit.", 0),
     Setting("query", "result_bytes", 0, "Most bytes of a result, as sent; 0: no limit.", 0),
     Setting("query", "row_bytes", 64 * 1024 * 1024, "Longest row sent.", 4 * 1024 * 1024),
+    Setting(
+        "transaction", "idle_seconds", 60.0, "A transaction that is asked nothing for so long is rolled back.", 0.1
+    ),
+    Setting("transaction", "per_user", 16, "Most open transactions of one user.", 1),
+    Setting("transaction", "staged_rows", 1_000_000, "Rows for live datasets that a transaction may hold back.", 0),
+    Setting(
+        "transaction",
+        "result_bytes",
+        256 * 1024**2,
+        "Memory for results that wait to be fetched: of transactions, and of changes sent as queries.",
+        0,
+    ),
     Setting("cache", "plans", 2_000, "Statements whose plan and schema are kept.", 0),
     Setting("cache", "result_bytes", 64 * 1024 * 1024, "Memory for encoded small results; 0 keeps none.", 0),
     Setting("cache", "result_entry_bytes", 256 * 1024, "Largest result that is kept.", 0),

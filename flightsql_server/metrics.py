@@ -72,6 +72,17 @@ class Metrics:
         self.cache_bytes = Gauge("flightsql_cache_bytes", "Bytes held by a cache.", ("cache",), registry=r)
         self.queries_running = Gauge("flightsql_queries_running", "Statements that run or stream.", registry=r)
         self.queries_waiting = Gauge("flightsql_queries_waiting", "Statements waiting for their turn.", registry=r)
+        self.transactions = Gauge("flightsql_transactions", "Open transactions.", registry=r)
+        self.transactions_ended = Counter(
+            "flightsql_transactions_ended",
+            "Transactions ended, by how: commit, rollback, idle, session, stop.",
+            ("how",),
+            registry=r,
+        )
+        self.changed_rows = Counter("flightsql_changed_rows", "Rows of users' own tables changed.", registry=r)
+        self.waiting_result_bytes = Gauge(
+            "flightsql_waiting_result_bytes", "Bytes of results that wait to be fetched.", registry=r
+        )
         self.limits_hit = Counter("flightsql_limits_hit", "Calls refused or cut by a limit.", ("limit",), registry=r)
         self.statements_stopped = Counter(
             "flightsql_statements_stopped", "Statements stopped before their end, by cause.", ("cause",), registry=r

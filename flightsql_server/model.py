@@ -21,6 +21,8 @@ INFORMATION_SCHEMA = "information_schema"
 STORE_SCHEMA = "store"
 """Where an engine keeps tables that no statement can name: the parts that a view of the catalog is made of."""
 LIVE_TABLE = "BASE TABLE"
+# What running a statement does, beside giving rows.
+ROWS, TABLES, DATASET, BEGIN, COMMIT, ROLLBACK = "rows", "tables", "dataset", "begin", "commit", "rollback"
 VIEW = "VIEW"
 
 
@@ -135,6 +137,9 @@ class Plan:
     ``set_schema``: the statement is ``USE``; running it sets the session's schema to this and yields no rows.
     ``values``: the text literals that are only compared with columns, so that the plan is the same whatever they say.
     ``parameters``: the types of the values to bind, in order: those given, or guessed.
+    ``effect``: what running it changes: ``rows`` or ``tables`` of the user's own, ``dataset`` (``sql`` is then a query
+    for the rows of ``target``, in the order of ``columns``), the transaction; empty: nothing. ``describe`` is a query
+    with the columns that a change returns, empty: none. ``reads`` is one that reads what a change reads.
     """
 
     sql: str
@@ -143,6 +148,11 @@ class Plan:
     set_schema: str | None = None
     values: frozenset[str] = frozenset()
     parameters: tuple[pa.DataType, ...] = ()
+    effect: str = ""
+    target: TableName | None = None
+    columns: tuple[str, ...] = ()
+    describe: str = ""
+    reads: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +193,42 @@ class Transaction(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What a change did: how many rows it touched, and those that it returns."""
+
+    count: int
+    returned: pa.Table | None = None
+
+
+class UserTransaction(Protocol):
+    """One transaction on users' own tables, one statement at a time; ``close`` rolls back what was not committed.
+
+    Every method blocks and raises the error family; after an error only ``close`` makes sense. ``cancel`` may come
+    from any thread.
+    """
+
+    def describe(self, sql: str) -> pa.Schema: ...
+    def tables_of(self, sql: str) -> frozenset[TableName]: ...
+    def read(self, sql: str, parameters: Sequence[object], batch_rows: int) -> Iterator[pa.RecordBatch]:
+        """The rows of a query, all of which are to be read before the next call."""
+        ...
+
+    def change(self, sql: str, rows: Sequence[Sequence[object]], *, returning: bool) -> Changed:
+        """Runs a change once for each row of parameters."""
+        ...
+
+    def make_schema(self, schema: str) -> None: ...
+    def append(self, table: TableName, rows: pa.Table) -> int: ...
+    def user_tables(self) -> list[Table]:
+        """The tables in users' schemas, with what this transaction has changed."""
+        ...
+
+    def commit(self) -> None: ...
+    def cancel(self) -> None: ...
+    def close(self) -> None: ...
+
+
 class Engine(Protocol):
     """What answers SQL. Every method blocks: call it from the thread pool. All raise the error family."""
 
@@ -203,6 +249,8 @@ class Engine(Protocol):
         ...
 
     def transaction(self) -> AbstractContextManager[Transaction]: ...
+    def begin(self, options: SessionOptions) -> UserTransaction: ...
+    def user_tables(self) -> list[Table]: ...
     def tidy(self) -> None:
         """Folds the engine's log into its file where it has grown long; called between commits."""
         ...

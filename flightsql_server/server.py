@@ -40,12 +40,17 @@ from flightsql_server.protocol.sql_info import SqlInfoFacts
 from flightsql_server.protocol.tickets import TicketSeal
 from flightsql_server.service.admission import Admission
 from flightsql_server.service.caches import BoundedCache
+from flightsql_server.service.catalog import CurrentCatalog
+from flightsql_server.service.changes import Changes
+from flightsql_server.service.plans import Plans
+from flightsql_server.service.results import Results
 from flightsql_server.service.session import Sessions
 from flightsql_server.service.statements import StatementLimits, Statements
+from flightsql_server.service.transactions import Transactions
 
 log = logging.getLogger(__name__)
 
-_FLUSH_SECONDS = 60.0
+_FLUSH_SECONDS = 60
 
 
 def check_data(path: Path, datasets: Mapping[str, Dataset]) -> dict[str, int]:
@@ -100,7 +105,7 @@ class Server:
             ),
         )
         self._datasets = declared_datasets(config.datasets)
-        self._catalog = catalog_of(self._datasets)
+        self._catalog = CurrentCatalog(catalog_of(self._datasets), self._engine)
         self._writer = Writer(
             self._engine,
             self._datasets,
@@ -140,7 +145,7 @@ class Server:
             basic_cache_seconds=config.number("login.basic_cache_seconds"),
             max_parallel_hashes=config.integer("login.parallel_hashes"),
             anonymous_role=config.text("login.anonymous_role") or None,
-            in_use=lambda jti: self._sessions.is_busy(jti),
+            in_use=lambda jti: self._sessions.is_busy(jti) or self._transactions.has(jti),
         )
 
     async def start(self) -> None:
@@ -188,29 +193,37 @@ class Server:
             queue=config.integer("query.queue"),
             queue_seconds=config.number("query.queue_seconds"),
         )
-        statements = Statements(
+        plans = Plans(
             self._engine,
             self._catalog,
             self._policies,
             self._pool,
-            admission,
             metrics,
-            self._writer.versions,
             server_version=__version__,
             planner_limits=planner.PlannerLimits(
                 sql_bytes=config.integer("sql.statement_bytes"),
                 tokens=config.integer("sql.statement_tokens"),
                 depth=config.integer("sql.statement_depth"),
             ),
-            limits=StatementLimits(
-                seconds=config.number("query.seconds"),
-                result_rows=config.integer("query.result_rows"),
-                result_bytes=config.integer("query.result_bytes"),
-                row_bytes=config.integer("query.row_bytes"),
-                cached_result_bytes=config.integer("cache.result_entry_bytes"),
-            ),
             plans=BoundedCache("plans", metrics, entries=config.integer("cache.plans")),
             shapes=BoundedCache("shapes", metrics, entries=config.integer("cache.plans")),
+        )
+        limits = StatementLimits(
+            seconds=config.number("query.seconds"),
+            result_rows=config.integer("query.result_rows"),
+            result_bytes=config.integer("query.result_bytes"),
+            row_bytes=config.integer("query.row_bytes"),
+            cached_result_bytes=config.integer("cache.result_entry_bytes"),
+        )
+        statements = Statements(
+            self._engine,
+            self._catalog,
+            plans,
+            self._pool,
+            admission,
+            metrics,
+            self._writer.versions,
+            limits=limits,
             results=BoundedCache(
                 "results",
                 metrics,
@@ -218,10 +231,37 @@ class Server:
                 weight=config.integer("cache.result_bytes"),
             ),
         )
+        self._transactions = Transactions(
+            self._engine,
+            self._catalog,
+            self._pool,
+            metrics,
+            idle_seconds=config.number("transaction.idle_seconds"),
+            per_user=config.integer("transaction.per_user"),
+        )
+        changes = Changes(
+            self._engine,
+            self._catalog,
+            plans,
+            self._transactions,
+            self._writer,
+            self._datasets,
+            self._pool,
+            admission,
+            metrics,
+            seconds=limits.seconds,
+            staged_rows=config.integer("transaction.staged_rows"),
+            results=Results(
+                metrics,
+                seconds=config.number("sql.ticket_seconds"),
+                limit_bytes=config.integer("transaction.result_bytes"),
+            ),
+        )
         return Rooms(
             authenticator=self._authenticator,
             sessions=self._sessions,
             statements=statements,
+            changes=changes,
             writer=self._writer,
             datasets=self._datasets,
             metadata=self._question,
@@ -235,14 +275,14 @@ class Server:
 
     def _question(self, call: Call) -> Question:
         """What the metadata commands answer from: this catalog, these grants, these facts."""
-        grants = self._policies.grants(call.principal.roles)
+        grants = self._policies.grants(call.principal.roles, call.principal.name)
         capabilities = self._engine.capabilities
         facts = SqlInfoFacts(
             server_version=__version__,
             arrow_version=pa.__version__,
-            read_only=not grants.ingest,
+            read_only=not grants.ingest and not grants.create,
             bulk_ingestion=bool(grants.ingest),
-            transactions=0,
+            transactions=int(capabilities.transactions),
             keywords=capabilities.keywords,
             numeric_functions=planner.function_names("numeric"),
             string_functions=planner.function_names("string"),
@@ -253,7 +293,7 @@ class Server:
             max_statements=self.config.integer("sql.prepared_per_session"),
             statement_timeout_seconds=self.config.number("query.seconds"),
         )
-        return Question(self._catalog, grants, facts)
+        return Question(self._catalog.current, grants, facts)
 
     def _announce_ready(self, ready: bool) -> None:
         self.metrics.ready.set(int(ready))
@@ -286,14 +326,18 @@ class Server:
         return {} if self._writer.is_alive() else {"writer": "stopped"}
 
     async def _keep_house(self) -> None:
-        """Once a minute: writes down when sessions were last seen."""
+        """Each second: ends idle transactions; each minute: writes down when sessions were last seen."""
         loop = asyncio.get_running_loop()
+        seconds = 0
         while True:
-            await asyncio.sleep(_FLUSH_SECONDS)
+            await asyncio.sleep(1)
+            seconds += 1
             try:
-                await loop.run_in_executor(self._pool, self._authenticator.flush)
+                await self._transactions.end_idle(self._authenticator.is_live)
+                if seconds % _FLUSH_SECONDS == 0:
+                    await loop.run_in_executor(self._pool, self._authenticator.flush)
             except Exception:
-                log.exception("sessions could not be written down")
+                log.exception("a round of housekeeping failed")
 
     @property
     def users(self) -> StateStore:
@@ -340,6 +384,7 @@ class Server:
             if running and grace > 0:
                 await asyncio.wait(set(running), timeout=grace)
             await self._grpc.stop(0.5)
+            await self._transactions.end_all()
         await self._http.stop()
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, self.close)

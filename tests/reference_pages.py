@@ -19,6 +19,7 @@ _SECTIONS = {
     "login": "Who comes in, and for how long",
     "sql": "Statements as text",
     "query": "Statements that run",
+    "transaction": "Transactions",
     "cache": "What is kept to answer faster",
     "engine": "DuckDB",
     "ingest": "Rows on their way in",

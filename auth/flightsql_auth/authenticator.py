@@ -326,6 +326,11 @@ class Authenticator:
         user = self._live.users.get(name)
         return {} if user is None else user.options
 
+    def is_live(self, jti: str) -> bool:
+        """Whether the session has not ended. Never blocks."""
+        session = self._live.known(jti)
+        return session is not None and not session.ended
+
     def session_count(self) -> int:
         """How many sessions live; those that went idle or expired count until the next ``flush``."""
         return self._live.count()

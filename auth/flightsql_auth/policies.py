@@ -16,13 +16,27 @@ from typing import Final, Literal
 MAIN_SCHEMA: Final = "main"
 EVERYTHING: Final = "*"
 
-Action = Literal["select", "ingest"]
+PRIVATE_PREFIX: Final = "u_"
+"""Schemas whose names begin so belong to one user each; ``*`` doesn't cover them, so that a copy can't leak."""
+
+Action = Literal["select", "ingest", "create"]
 
 _NAME = r"[^\s.*\"']+"
 _PATTERN = re.compile(rf"\*|{_NAME}|{_NAME}\.\*|{_NAME}\.{_NAME}")
 _ROLE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _LIST_KEYS: Final = ("select", "ingest")
-_KEYS: Final = (*_LIST_KEYS, "admin")
+_FLAG_KEYS: Final = ("create", "admin")
+_KEYS: Final = (*_LIST_KEYS, *_FLAG_KEYS)
+_KEPT_GRANTS: Final = 10_000
+_PLAIN_USER: Final = re.compile(r"[a-z0-9][a-z0-9_]{0,59}")
+
+
+def own_schema(user: str) -> str:
+    """The schema that belongs to the user: ``u_`` and the name, where that is plain; else with a hash of the name."""
+    if _PLAIN_USER.fullmatch(user):
+        return PRIVATE_PREFIX + user
+    plain = re.sub(r"[^a-z0-9_]", "_", user.lower())[:40]
+    return f"{PRIVATE_PREFIX}{plain}_{hashlib.blake2b(user.encode(), digest_size=6).hexdigest()}"
 
 
 class PolicyError(ValueError):
@@ -31,21 +45,29 @@ class PolicyError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """One role: patterns of what it may read and write, and whether it administers the server."""
+    """One role: patterns of what it may read and write, whether its users have tables of their own, and whether it
+    administers the server.
+    """
 
     name: str
     select: frozenset[str] = frozenset()
     ingest: frozenset[str] = frozenset()
+    create: bool = False
     admin: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Grants:
-    """What one principal may do: the union of its roles. Immutable and hashable, so it may be part of a cache key."""
+    """What one principal may do: the union of its roles. Immutable and hashable, so it may be part of a cache key.
+
+    ``own``: the schema in which the principal may do everything if ``create`` is granted; empty: none.
+    """
 
     select: frozenset[str] = frozenset()
     ingest: frozenset[str] = frozenset()
+    create: bool = False
     admin: bool = False
+    own: str = ""
 
     def allows(self, action: Action, *, schema: str, name: str, dataset: str | None) -> bool:
         """Whether the action is granted on table ``schema.name``, which shows ``dataset`` (None: no dataset).
@@ -53,9 +75,14 @@ class Grants:
         Patterns: ``*`` everything; ``schema.*``; ``schema.name``; a bare ``name`` is a table of schema ``main``, or a
         dataset, and then covers every table that shows it. Names are compared exactly: give them as the catalog does.
         """
+        if self.own and schema == self.own:
+            return self.create
+        if action == "create":
+            return False
         patterns = self.select if action == "select" else self.ingest
+        private = schema.startswith(PRIVATE_PREFIX) and not self.admin
         return (
-            EVERYTHING in patterns
+            (EVERYTHING in patterns and not private)
             or (schema == MAIN_SCHEMA and name in patterns)
             or (dataset is not None and dataset in patterns)
             or f"{schema}.{name}" in patterns
@@ -65,7 +92,7 @@ class Grants:
 
 BUILT_IN_ROLES: Final[Mapping[str, Role]] = MappingProxyType(
     {
-        "admin": Role("admin", select=frozenset({EVERYTHING}), ingest=frozenset({EVERYTHING}), admin=True),
+        "admin": Role("admin", select=frozenset({EVERYTHING}), ingest=frozenset({EVERYTHING}), create=True, admin=True),
         "reader": Role("reader", select=frozenset({EVERYTHING})),
     }
 )
@@ -77,10 +104,13 @@ class Policies:
 
     roles: Mapping[str, Role] = field(default_factory=lambda: BUILT_IN_ROLES)
     version: str = field(init=False)
+    _known: dict[tuple[tuple[str, ...], str], Grants] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         content = [
-            [role.name, sorted(role.select), sorted(role.ingest), role.admin]
+            [role.name, sorted(role.select), sorted(role.ingest), role.create, role.admin]
             for role in sorted(self.roles.values(), key=lambda role: role.name)
         ]
         digest = hashlib.blake2b(json.dumps(content).encode(), digest_size=8)
@@ -103,13 +133,24 @@ class Policies:
             roles[name] = _role(name, table)
         return cls(MappingProxyType(roles))
 
-    def grants(self, role_names: Iterable[str]) -> Grants:
-        """The union of what the named roles grant. A name that no role has grants nothing."""
+    def grants(self, role_names: Iterable[str], user: str = "") -> Grants:
+        """The union of what the named roles grant ``user``. A name that no role has grants nothing."""
+        key = (tuple(role_names), user)
+        known = self._known.get(key)
+        if known is None:
+            if len(self._known) >= _KEPT_GRANTS:
+                self._known.clear()
+            known = self._known[key] = self._grants(*key)
+        return known
+
+    def _grants(self, role_names: tuple[str, ...], user: str) -> Grants:
         found = [role for name in role_names if (role := self.roles.get(name)) is not None]
         return Grants(
             select=frozenset().union(*(role.select for role in found)),
             ingest=frozenset().union(*(role.ingest for role in found)),
+            create=any(role.create for role in found),
             admin=any(role.admin for role in found),
+            own=own_schema(user) if user else "",
         )
 
 
@@ -118,10 +159,17 @@ def _role(name: str, table: Mapping[str, object]) -> Role:
         if key not in _KEYS:
             raise PolicyError(f"role {name!r}: unknown key {key!r}; a role has {', '.join(_KEYS)}")
     patterns = {key: _patterns(name, key, table.get(key, [])) for key in _LIST_KEYS}
-    admin = table.get("admin", False)
-    if not isinstance(admin, bool):
-        raise PolicyError(f"role {name!r}, key 'admin': give true or false")
-    return Role(name, select=patterns["select"], ingest=patterns["ingest"], admin=admin)
+    flags = {key: table.get(key, False) for key in _FLAG_KEYS}
+    for key, flag in flags.items():
+        if not isinstance(flag, bool):
+            raise PolicyError(f"role {name!r}, key {key!r}: give true or false")
+    return Role(
+        name,
+        select=patterns["select"],
+        ingest=patterns["ingest"],
+        create=flags["create"] is True,
+        admin=flags["admin"] is True,
+    )
 
 
 def _patterns(role: str, key: str, value: object) -> frozenset[str]:

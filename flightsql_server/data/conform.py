@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from flightsql_server.data.datasets import CHANGE, DELETE, UPSERT, Dataset
 from flightsql_server.errors import InvalidParameter
+from flightsql_server.model import Column
 
 _ANY_INTEGER = pa.decimal128(20, 0)
 
@@ -40,6 +43,24 @@ def conform(batch: pa.RecordBatch, dataset: Dataset) -> pa.RecordBatch:
     if change is None:
         return pa.RecordBatch.from_arrays(arrays, schema=dataset.schema)
     return pa.RecordBatch.from_arrays([*arrays, change], schema=dataset.change_schema)
+
+
+def fit(batch: pa.RecordBatch, name: str, columns: Sequence[Column]) -> pa.RecordBatch:
+    """The batch's columns in the types of a table that is no dataset: found by name, cast only where nothing is lost.
+
+    InvalidParameter names a column that the table doesn't have, one that must be there, or one that does not fit.
+    """
+    table = Dataset(name, tuple(columns), (), "")
+    known = {column.name: column for column in columns}
+    unknown = [given for given in batch.schema.names if given not in known]
+    missing = [column.name for column in columns if not column.nullable and column.name not in batch.schema.names]
+    if unknown or missing or len(set(batch.schema.names)) != batch.num_columns:
+        what = f"has an unknown column {unknown[0][:60]}" if unknown else "has a column twice"
+        what = f"lacks the column {missing[0]}" if missing else what
+        raise InvalidParameter(f"The batch for {name} {what}.", hint=_wanted(table))
+    fields = [table.schema.field(given) for given in batch.schema.names]
+    arrays = [_fit(array, field, table) for array, field in zip(batch.columns, fields, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
 
 
 def _changes(batch: pa.RecordBatch, dataset: Dataset) -> pa.Array | None:

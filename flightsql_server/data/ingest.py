@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 
 from flightsql_server.data import commit, tables
@@ -30,6 +31,9 @@ from flightsql_server.metrics import Metrics
 from flightsql_server.model import Engine
 
 log = logging.getLogger(__name__)
+
+Bundle = tuple[Update, ...]
+"""Updates of one lane that are stored by the same commit."""
 
 _FULL = "The server's disk is nearly full; the batch was not stored."
 
@@ -71,7 +75,7 @@ class Writer:
         self._watermark = watermark
         self._at = at
         self._lock = threading.Condition()
-        self._queue: deque[Update] = deque()
+        self._queue: deque[Bundle] = deque()
         self._queued_bytes = 0
         self._want_room: list[Callable[[], None]] = []
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
@@ -146,19 +150,36 @@ class Writer:
         """
         batches, size = self._limits
         with self._lock:
-            if self._stopping:
-                raise ServerShuttingDown("The server is stopping; the batch was not stored.", hint="Send it later.")
+            self._check_open()
             full = len(self._queue) >= batches
             if full or (self._queue and self._queued_bytes + update.batch.nbytes > size):
                 self._metrics.limit("ingest.queue_batches" if full else "ingest.queue_bytes")
                 self._want_room.append(on_room)
                 return False
-            update.done.set_running_or_notify_cancel()  # a publisher that leaves can't cancel it
-            self._queue.append(update)
-            self._queued_bytes += update.batch.nbytes
-            self._metrics.ingest_waiting.set(len(self._queue))
-            self._lock.notify()
+            self._append((update,))
         return True
+
+    def submit_together(self, updates: Sequence[Update]) -> Future[Receipt]:
+        """Queues updates that are stored by one commit or not at all; the future is that of the last one.
+
+        They are taken whether there is room or not: who calls has bounded them.
+        """
+        with self._lock:
+            self._check_open()
+            self._append(tuple(updates))
+        return updates[-1].done
+
+    def _check_open(self) -> None:
+        if self._stopping:
+            raise ServerShuttingDown("The server is stopping; the batch was not stored.", hint="Send it later.")
+
+    def _append(self, bundle: Bundle) -> None:
+        for update in bundle:
+            update.done.set_running_or_notify_cancel()  # a publisher that leaves can't cancel it
+            self._queued_bytes += update.batch.nbytes
+        self._queue.append(bundle)
+        self._metrics.ingest_waiting.set(len(self._queue))
+        self._lock.notify()
 
     def submit(self, update: Update) -> Update:
         """``offer`` for callers that may block until there is room."""
@@ -189,23 +210,24 @@ class Writer:
 
     def commit_waiting(self) -> None:
         """Takes what waits, up to the limit of a group, and commits it; the writer's thread calls this."""
-        group: list[Update] = []
+        group: list[Bundle] = []
         with self._lock:
             rows = 0
             while self._queue and (not group or rows < self._group_rows):
-                update = self._queue.popleft()
-                self._queued_bytes -= update.batch.nbytes
-                rows += update.batch.num_rows
-                group.append(update)
+                bundle = self._queue.popleft()
+                self._queued_bytes -= sum(update.batch.nbytes for update in bundle)
+                rows += sum(update.batch.num_rows for update in bundle)
+                group.append(bundle)
             self._metrics.ingest_waiting.set(len(self._queue))
         self._make_room()
         if group:
             self._at("taken")
             self._commit(group)
 
-    def _commit(self, group: Sequence[Update]) -> None:
-        """One transaction for the group; if it fails, each batch is tried alone, so that one can't harm another."""
-        group = [update for update in group if not _ended(update)]
+    def _commit(self, bundles: Sequence[Bundle]) -> None:
+        """One transaction for the group; if it fails, each bundle is tried alone, so that one can't harm another."""
+        bundles = [bundle for bundle in bundles if not _ended(bundle)]
+        group = [update for bundle in bundles for update in bundle]
         if not group:
             return
         started = time.perf_counter()
@@ -219,9 +241,9 @@ class Writer:
             with suppress(Exception):  # else before the next group
                 self._reload()
             hopeless = isinstance(error, (DiskFull, EngineUnavailable))
-            if len(group) > 1 and not hopeless:
-                for update in group:
-                    self._commit([update])
+            if len(bundles) > 1 and not hopeless:
+                for bundle in bundles:
+                    self._commit([bundle])
                 return
             if not isinstance(error, ServerError):
                 log.exception("a batch for %s was not stored", group[0].dataset.name)
@@ -302,12 +324,13 @@ class Writer:
             log.exception("the engine's log could not be folded into its file")
 
 
-def _ended(update: Update) -> bool:
-    """Whether the update's stream has failed already; then it fails as well."""
-    failure = update.lane.failure
+def _ended(bundle: Bundle) -> bool:
+    """Whether the updates' stream has failed already; then they fail as well."""
+    failure = bundle[0].lane.failure
     if failure is None:
         return False
-    update.done.set_exception(failure)
+    for update in bundle:
+        update.done.set_exception(failure)
     return True
 
 

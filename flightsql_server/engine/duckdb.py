@@ -22,7 +22,8 @@ from flightsql_server import errors
 from flightsql_server.engine.duckdb_errors import translated
 from flightsql_server.engine.duckdb_file import DuckDBFile, DuckDBOptions
 from flightsql_server.engine.duckdb_statements import Bound, DuckDBStream, IdleStatements
-from flightsql_server.model import MAIN_SCHEMA, Capabilities, ResultStream, SessionOptions, TableName
+from flightsql_server.engine.duckdb_user import DuckDBUserTransaction, user_tables
+from flightsql_server.model import MAIN_SCHEMA, Capabilities, ResultStream, SessionOptions, Table, TableName
 
 log = logging.getLogger(__name__)
 
@@ -149,6 +150,18 @@ class DuckDBEngine:
             finally:
                 connection.close()
 
+    def begin(self, options: SessionOptions) -> DuckDBUserTransaction:
+        """A transaction on users' own tables, on a connection of its own."""
+        return DuckDBUserTransaction(self._cursor(options), self._translated)
+
+    def user_tables(self) -> list[Table]:
+        with self._translated():
+            connection = self._file.cursor()
+            try:
+                return user_tables(connection)
+            finally:
+                connection.close()
+
     def ping(self) -> None:
         """Raises EngineUnavailable when the database doesn't answer."""
         connection = self._file.cursor()
@@ -256,5 +269,6 @@ def _capabilities(file: DuckDBFile) -> Capabilities:
         name="duckdb",
         dialect="duckdb",
         version=duckdb.__version__,
+        transactions=True,
         keywords=tuple(row[0] for row in keywords),
     )

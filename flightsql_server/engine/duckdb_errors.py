@@ -40,6 +40,8 @@ def translate(error: BaseException) -> errors.ServerError:
     if isinstance(error, duckdb.FatalException) or "database has been invalidated" in text:
         log.error("DuckDB failed: %s", text)
         return errors.EngineUnavailable("The database had to be opened again.", hint="Repeat the call.")
+    if isinstance(error, duckdb.CatalogException) and "already exists" in text:
+        return errors.DuplicateTable("A table of that name exists already.", hint="Choose another name, or drop it.")
     named = _NAMED_COLUMN.search(text) if isinstance(error, duckdb.BinderException) else None
     if named:  # the name comes from the statement itself
         return errors.UndefinedColumn(f'Column "{named[1] or named[2]}" does not exist.', hint=_BIND_HINT)

@@ -20,12 +20,24 @@ from flightsql_server.planner import (
     parameters,
     policy,
     values,
+    writes,
 )
 from flightsql_server.planner.dialect import dialects
 from flightsql_server.planner.names import identifier, literal
+from flightsql_server.planner.parameters import sql_type
 from flightsql_server.planner.request import Draft, PlannerLimits, Request
 
-__all__ = ["RULES", "PlannerLimits", "Request", "dialects", "function_names", "identifier", "literal", "plan"]
+__all__ = [
+    "RULES",
+    "PlannerLimits",
+    "Request",
+    "dialects",
+    "function_names",
+    "identifier",
+    "literal",
+    "plan",
+    "sql_type",
+]
 
 DEFAULT_LIMITS = PlannerLimits()
 
@@ -37,16 +49,19 @@ RULES: tuple[Callable[[Draft], None], ...] = (
     gate.check_kind,
     parameters.mark,
     introspection.answer_command,
+    writes.answer_transaction,
     dialect.parse,
     parameters.check,
     gate.check_nodes,
     values.note,
+    writes.take_target,
     binding.bind,
     introspection.unqualify,
     introspection.answer_session,
     binding.write_names,
     policy.enforce,
     parameters.place,
+    writes.finish,
     dialect.generate,
     gate.check_written,
 )
@@ -80,4 +95,15 @@ def plan(request: Request, limits: PlannerLimits = DEFAULT_LIMITS) -> Plan:
     except RecursionError:
         raise StatementTooComplex("The statement is nested too deeply.", hint="Split it into smaller ones.") from None
     tables = tuple(sorted({bound.table.table_name for bound in draft.tables}))
-    return Plan(sql=draft.sql, tables=tables, volatile=draft.volatile, values=draft.values, parameters=draft.parameters)
+    return Plan(
+        sql=draft.sql,
+        tables=tables,
+        volatile=draft.volatile,
+        values=draft.values,
+        parameters=draft.parameters,
+        effect=draft.effect,
+        target=draft.target,
+        columns=draft.columns,
+        describe=dialect.written(draft, draft.describe),
+        reads=dialect.written(draft, draft.reads),
+    )

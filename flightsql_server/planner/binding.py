@@ -31,6 +31,8 @@ def bind(draft: Draft) -> None:
         with_ = node.args.get("with_")
         if isinstance(with_, exp.With):
             ctes = _enter_with(with_, ctes, stack)
+        if node is draft.target_node:
+            continue
         if isinstance(node, exp.Table):
             replaced = _bind_table(draft, node, ctes)
             if replaced is not None:

@@ -83,6 +83,13 @@ def parse(draft: Draft) -> None:
 
 def generate(draft: Draft) -> None:
     """Rule: write the tree in the engine's dialect; what has no equal there is refused by name."""
+    draft.sql = written(draft, draft.root)
+
+
+def written(draft: Draft, tree: exp.Expr | None) -> str:
+    """A tree in the engine's dialect; empty for None. UnsupportedFeature for what has no equal there."""
+    if tree is None:
+        return ""
     dialect = _DIALECTS[draft.request.backend_dialect]
     options = {
         "comments": False,
@@ -90,7 +97,8 @@ def generate(draft: Draft) -> None:
         "unsupported_level": ErrorLevel.RAISE,
     }
     try:
-        draft.sql = dialect.generator(**options).generate(draft.root, copy=False)
+        text: str = dialect.generator(**options).generate(tree, copy=False)
+        return text
     except UnsupportedError as error:
         reason = shown(str(error).split("\n")[0], 120)
         raise UnsupportedFeature(

@@ -9,7 +9,7 @@ from sqlglot import exp
 from sqlglot.tokenizer_core import Token, TokenType
 
 from flightsql_server.errors import SqlSyntaxError, StatementTooComplex, UnsupportedFeature
-from flightsql_server.planner import allowed, dialect, functions
+from flightsql_server.planner import allowed, dialect, functions, writes
 from flightsql_server.planner.names import fold, near, shown
 from flightsql_server.planner.request import Draft
 
@@ -137,12 +137,14 @@ def check_kind(draft: Draft) -> None:
     name = shown(word.upper(), 30)
     if word in _COMMAND_WORDS:
         return
+    if word in writes.WORDS or word in _TRANSACTIONS - {"savepoint", "release"}:
+        return
     if word in _ROW_WRITES:
         raise UnsupportedFeature(f"{name} is not accepted yet.", hint=_READS_ONLY)
     if word in _DEFINITIONS:
         raise UnsupportedFeature(f"{name} is not accepted yet.", hint=_READS_ONLY)
     if word in _TRANSACTIONS:
-        raise UnsupportedFeature(f"{name} is not accepted yet.", hint="Every statement commits by itself.")
+        raise UnsupportedFeature("Savepoints are not offered.", hint="Use a transaction for each part.")
     if word == "explain":
         raise UnsupportedFeature("EXPLAIN is not accepted yet.", hint="Run the query itself.")
     if word == "summarize":
@@ -160,12 +162,13 @@ def check_nodes(draft: Draft) -> None:
     limit = draft.limits.depth * 3
     chain_limit = draft.limits.chain
     stack: list[tuple[exp.Expr, int, int]] = [(draft.root, 0, 0)]
-    if not isinstance(draft.root, (exp.Select, exp.SetOperation, exp.Subquery, exp.Values, exp.Table)):
+    changes = isinstance(draft.root, (*writes.ROOTS, exp.TruncateTable))
+    if not changes and not isinstance(draft.root, (exp.Select, exp.SetOperation, exp.Subquery, exp.Values, exp.Table)):
         raise UnsupportedFeature("This kind of statement is not accepted.", hint=_READS_ONLY)
     while stack:
         node, depth, chain = stack.pop()
         kind = node.__class__
-        if kind not in allowed.ALLOWED:
+        if kind not in allowed.ALLOWED and not (changes and _is_part(draft, node)):
             raise _refused_node(draft, node)
         if kind is exp.Select and not node.args.get("expressions"):
             raise SqlSyntaxError("A SELECT names no columns.", hint="Name some, or write SELECT *.")
@@ -206,6 +209,15 @@ def check_nodes(draft: Draft) -> None:
                 _check_word(node, value)
 
 
+def _is_part(draft: Draft, node: exp.Expr) -> bool:
+    """Whether the node may stand in a statement that changes something: its root, or one of its own parts."""
+    return (
+        node is draft.root
+        or node.__class__ in writes.PARTS
+        or (isinstance(node, exp.Drop) and isinstance(node.parent, exp.Alter) and node.parent is draft.root)
+    )
+
+
 def check_written(draft: Draft) -> None:
     """Rule: in the text that the engine will get, every name before an opening bracket is an allowed function.
 
@@ -229,6 +241,8 @@ def check_written(draft: Draft) -> None:
             # A sign, a string, a number, or a keyword of several words (GROUPING SETS, GROUP BY).
             continue
         if at > 1 and tokens[at - 2].token_type == TokenType.ALIAS:
+            continue
+        if draft.effect and (name in writes.SYNTAX or writes.names_target(tokens, at, draft)):
             continue
         if not _names_cte(tokens, at):
             raise _refused_function(before.text)

@@ -125,7 +125,7 @@ def _session_value(request: Request, name: str) -> str:
 
 
 def _show_tables(request: Request) -> Plan:
-    schemas = {request.schema or MAIN_SCHEMA, MAIN_SCHEMA}
+    schemas = {request.schema, request.grants.own, MAIN_SCHEMA}
     names = sorted({table.name for table in visible(request) if table.schema in schemas})
     return Plan(sql=_SHOW.select([(name,) for name in names]))
 

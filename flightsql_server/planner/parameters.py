@@ -241,6 +241,8 @@ def _guess(draft: Draft, node: exp.Expr) -> pa.DataType | None:
     if isinstance(parent, (*_COMPARISONS, *_ARITHMETIC)):
         other = parent.expression if node.arg_key == "this" else parent.this
         return _type_of(draft, other)
+    if isinstance(parent, exp.Tuple) and isinstance(parent.parent, exp.Values):
+        return _guess_inserted(draft, parent, parent.expressions.index(node))
     if isinstance(parent, (exp.In, exp.Between)) and node.arg_key != "this":
         return _type_of(draft, parent.this)
     if isinstance(parent, _CONDITIONS):
@@ -260,6 +262,18 @@ def _guess_argument(draft: Draft, function: exp.Func) -> pa.DataType | None:
             if type_ is not None:
                 return type_
     return None
+
+
+def _guess_inserted(draft: Draft, row: exp.Tuple, place: int) -> pa.DataType | None:
+    """The type of the column that takes the value at this place of an INSERT's row."""
+    insert = row.parent.parent if row.parent is not None else None
+    table = draft.request.catalog.tables.get(draft.target) if draft.target is not None else None
+    if not isinstance(insert, exp.Insert) or table is None:
+        return None
+    named = [fold(part.name) for part in insert.this.expressions] if isinstance(insert.this, exp.Schema) else []
+    names = named or [fold(column.name) for column in table.columns]
+    types = {fold(column.name): column.type for column in table.columns}
+    return types.get(names[place]) if place < len(names) else None
 
 
 def _type_of(draft: Draft, node: object) -> pa.DataType | None:

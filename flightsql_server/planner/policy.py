@@ -17,15 +17,19 @@ from flightsql_server.planner.request import BoundTable, Draft, Request
 
 def enforce(draft: Draft) -> None:
     """Rule: the policy of the caller holds for every table that was bound."""
-    draft.tree = apply(draft.root, draft.request, draft.tables)
+    draft.tree = apply(draft.root, draft.request, draft.tables, draft.target_node)
 
 
-def apply(tree: exp.Expr, request: Request, bound_tables: Sequence[BoundTable]) -> exp.Expr:
+def apply(
+    tree: exp.Expr, request: Request, bound_tables: Sequence[BoundTable], target: exp.Table | None = None
+) -> exp.Expr:
     """The tree under the caller's policy. Raises UndefinedTable where a table doesn't exist for the caller.
+
+    ``target`` is the table that the statement changes; whether it may was settled when it was found.
 
     Binding asks for the grant as well, to choose between tables of one name; here it is decided.
     """
-    mentioned = {id(bound.node) for bound in bound_tables}
+    mentioned = {id(bound.node) for bound in bound_tables} | {id(target)}
     for bound in bound_tables:
         table = bound.table
         if not request.grants.allows("select", schema=table.schema, name=table.name, dataset=table.dataset):

@@ -9,7 +9,7 @@ from flightsql_auth.policies import Grants
 from sqlglot import exp
 from sqlglot.tokenizer_core import Token
 
-from flightsql_server.model import MAIN_SCHEMA, Catalog, Plan, Table
+from flightsql_server.model import Catalog, Plan, Table, TableName
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,8 @@ class PlannerLimits:
 class Request:
     """One text to plan: who wrote it, in which dialect, against which catalog and session.
 
-    ``schema`` is the session's current schema; empty means ``main``. ``server_version`` is what ``version()`` answers.
+    ``schema`` is the session's current schema; empty means the user's own, then ``main``. ``server_version`` is what
+    ``version()`` answers.
     """
 
     text: str
@@ -41,7 +42,7 @@ class Request:
     principal_name: str
     grants: Grants
     catalog: Catalog
-    schema: str = MAIN_SCHEMA
+    schema: str = ""
     time_zone: str = "UTC"
     server_version: str = "0"
     backend_dialect: str = "duckdb"
@@ -76,6 +77,12 @@ class Draft:
     parametrised: bool = False
     values: frozenset[str] = frozenset()
     parameters: tuple[pa.DataType, ...] = ()
+    effect: str = ""
+    target: TableName | None = None
+    target_node: exp.Table | None = None
+    columns: tuple[str, ...] = ()
+    describe: exp.Expr | None = None
+    reads: exp.Expr | None = None
     volatile: bool = False
     sql: str = ""
     done: Plan | None = None

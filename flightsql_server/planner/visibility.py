@@ -12,12 +12,12 @@ from flightsql_server.planner.request import Request
 
 def find_table(request: Request, name: str, schema: str = "", catalog: str = "") -> Table:
     """The table of that name that the caller may see; raises the same UndefinedTable for absent and for hidden ones."""
-    for candidate in _candidates(request, name, schema, catalog):
-        table = _lookup(request.catalog, candidate)
+    for candidate in candidates(request, name, schema, catalog):
+        table = lookup(request.catalog, candidate)
         if table is not None and may_see(request, table):
             return table
     written = ".".join(part for part in (catalog, schema, name) if part)
-    raise UndefinedTable(f'Table "{shown(written)}" does not exist.', hint=did_you_mean(name, _visible_names(request)))
+    raise UndefinedTable(f'Table "{shown(written)}" does not exist.', hint=did_you_mean(name, visible_names(request)))
 
 
 def may_see(request: Request, table: Table) -> bool:
@@ -31,13 +31,13 @@ def visible(request: Request) -> list[Table]:
     return [table for table in tables if may_see(request, table)]
 
 
-def _candidates(request: Request, name: str, schema: str, catalog: str) -> Iterator[TableName]:
+def candidates(request: Request, name: str, schema: str, catalog: str) -> Iterator[TableName]:
     ours = fold(request.catalog.name)
     if catalog:
         if fold(catalog) == ours:
             yield TableName(schema, name)
         return
-    search_path = (request.schema or MAIN_SCHEMA, MAIN_SCHEMA)
+    search_path = dict.fromkeys(filter(None, (request.schema, request.grants.own, MAIN_SCHEMA)))
     if schema:
         yield TableName(schema, name)
         if fold(schema) != ours:
@@ -47,7 +47,7 @@ def _candidates(request: Request, name: str, schema: str, catalog: str) -> Itera
         yield TableName(current, name)
 
 
-def _lookup(catalog: Catalog, wanted: TableName) -> Table | None:
+def lookup(catalog: Catalog, wanted: TableName) -> Table | None:
     found = catalog.tables.get(wanted)
     if found is not None:
         return found
@@ -56,6 +56,7 @@ def _lookup(catalog: Catalog, wanted: TableName) -> Table | None:
     return catalog.tables[min(matches)] if matches else None
 
 
-def _visible_names(request: Request) -> Iterator[str]:
+def visible_names(request: Request) -> Iterator[str]:
     for table in visible(request):
-        yield table.name if table.schema in (MAIN_SCHEMA, request.schema) else f"{table.schema}.{table.name}"
+        here = table.schema in (MAIN_SCHEMA, request.schema, request.grants.own)
+        yield table.name if here else f"{table.schema}.{table.name}"

@@ -19,6 +19,7 @@ from flightsql_server.model import MAIN_SCHEMA, Call
 from flightsql_server.protocol import actions, commands
 from flightsql_server.protocol import flight_pb2 as wire
 from flightsql_server.protocol.framing import FlightDataParts, StreamDecoder, split_flight_data
+from flightsql_server.service import tables
 
 if TYPE_CHECKING:
     from flightsql_server.protocol.service import Rooms
@@ -40,6 +41,11 @@ class PutStream:
         self._first: FlightDataParts | None = None
         self._decoder = StreamDecoder()
         self.decode = self._decoder.decode
+
+    @property
+    def schema(self) -> pa.Schema | None:
+        """The schema of the rows, once its message has been decoded."""
+        return self._decoder.schema
 
     async def descriptor(self) -> Any:
         """The descriptor in the first message; InvalidParameter when there is none."""
@@ -154,6 +160,35 @@ async def put_ingest(
         total += rows
 
     await _Store(rooms, call, _dataset(rooms, call, command.table), count, with_terms=False).run(stream)
+    await send(actions.update_result(total))
+
+
+async def put_table(
+    rooms: Rooms, call: Call, command: commands.StatementIngest, stream: PutStream, send: SendMetadata
+) -> None:
+    """CommandStatementIngest into a table of the user's own, made if asked for; answers with the row count."""
+    if command.temporary:
+        raise UnsupportedFeature("Temporary tables are not offered.", hint="Make one in your own schema and drop it.")
+    if command.catalog not in (None, "", rooms.metadata(call).catalog.name):
+        raise UndefinedTable(f"There is no catalog {command.catalog[:60]!r}.")
+    if command.if_exists is commands.IfExists.FAIL and command.if_not_exist is commands.IfNotExist.FAIL:
+        raise InvalidParameter("The ingest fails whether the table is there or not.", hint="Choose a mode.")
+    one = rooms.changes.transactions.find(call, command.transaction_id)
+    total = await tables.append(
+        rooms.changes,
+        call,
+        rooms.metadata(call).grants,
+        tables.Target(
+            command.schema or "",
+            command.table,
+            create=command.if_not_exist is commands.IfNotExist.CREATE,
+            append=command.if_exists is commands.IfExists.APPEND,
+            replace=command.if_exists is commands.IfExists.REPLACE,
+        ),
+        stream.batches(),
+        lambda: stream.schema,
+        one,
+    )
     await send(actions.update_result(total))
 
 

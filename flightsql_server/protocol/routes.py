@@ -10,19 +10,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
 from flightsql_server.data.datasets import Dataset
 from flightsql_server.errors import AccessDenied, InvalidParameter, UndefinedTable, UnsupportedFeature
 from flightsql_server.model import MAIN_SCHEMA, Call, SessionOptions
-from flightsql_server.protocol import actions, commands, ingest
+from flightsql_server.protocol import actions, commands, ingest, statements
 from flightsql_server.protocol import flight_pb2 as wire
-from flightsql_server.protocol.framing import StreamEncoder
+from flightsql_server.protocol.answers import Answer, make_encoder
 from flightsql_server.protocol.interceptors import Meter
 from flightsql_server.protocol.metadata import ANSWERS, Question
-from flightsql_server.protocol.tickets import QueryTicket
-from flightsql_server.service.parameters import NOTHING, Bound, bind, reopen, schema_of
-from flightsql_server.service.statements import Prepared, Send
+from flightsql_server.service.plans import Prepared
+from flightsql_server.service.statements import Send
 
 if TYPE_CHECKING:
     from flightsql_server.protocol.service import Rooms
@@ -30,41 +27,6 @@ if TYPE_CHECKING:
 Datasets = Mapping[str, Dataset]
 Metadata = Callable[[Call], Question]
 SendMetadata = Callable[[bytes], Awaitable[None]]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What GetFlightInfo and GetSchema tell: the schema of the rows, and the ticket that fetches them."""
-
-    schema: pa.Schema
-    ticket: bytes
-    descriptor: wire.FlightDescriptor
-    expires: float | None = None
-    records: int = -1
-
-    def schema_bytes(self) -> bytes:
-        """The schema as an encapsulated IPC message."""
-        content: bytes = self.schema.serialize().to_pybytes()
-        return content
-
-    def flight_info(self) -> bytes:
-        """The serialised FlightInfo, with exactly one endpoint and no location: fetch it where you asked."""
-        info = wire.FlightInfo(
-            schema=self.schema_bytes(),
-            flight_descriptor=self.descriptor,
-            total_records=self.records,
-            total_bytes=-1,
-        )
-        endpoint = info.endpoint.add()
-        endpoint.ticket.ticket = self.ticket
-        if self.expires is not None:
-            endpoint.expiration_time.FromMicroseconds(int(self.expires * 1e6))
-        return info.SerializeToString()
-
-
-def make_encoder(schema: pa.Schema, compression: str | None) -> StreamEncoder:
-    """The encoder of a result stream, as the statements' room asks for one."""
-    return StreamEncoder(schema, compression)
 
 
 # ---- GetFlightInfo and GetSchema ---------------------------------------------------------------------------------
@@ -108,44 +70,6 @@ async def _plain_info(rooms: Rooms, call: Call, command: commands.PlainCommand, 
     return await _dataset_info(rooms, call, command.content.decode("utf-8", "replace"), descriptor)
 
 
-async def _query_info(rooms: Rooms, call: Call, command: commands.StatementQuery, descriptor: Any, run: bool) -> Answer:
-    _no_transaction(command.transaction_id)
-    return await _text_info(rooms, call, command.query, descriptor, run)
-
-
-async def _prepared_info(
-    rooms: Rooms, call: Call, command: commands.PreparedStatementQuery, descriptor: Any, run: bool
-) -> Answer:
-    found = rooms.sessions.prepared_text(call, command.handle)
-    return await _text_info(rooms, call, found.text, descriptor, run, found.bound)
-
-
-async def _text_info(
-    rooms: Rooms, call: Call, text: str, descriptor: Any, run: bool, bound: Bound | None = None
-) -> Answer:
-    # GetSchema may come before the values do; to run a statement all of them must be there.
-    types = None if bound is None and not run else (bound or NOTHING).types
-    prepared = await rooms.statements.prepare(call, text, types)
-    if run:
-        await _take_effect(rooms, call, prepared)
-    ticket = QueryTicket(text, call.dialect, call.wire_profile, call.options, (bound or NOTHING).content)
-    sealed, expires = rooms.seal.seal(call.principal.name, ticket)
-    return Answer(prepared.schema, actions.ticket_statement_query(sealed), descriptor, expires)
-
-
-async def _take_effect(rooms: Rooms, call: Call, prepared: Prepared) -> None:
-    """USE changes the session when it is planned for running; its ticket then fetches no rows."""
-    schema = prepared.plan.set_schema
-    if schema is not None:
-        options = call.options.with_(schema=schema)
-        await asyncio.get_running_loop().run_in_executor(rooms.pool, rooms.sessions.save, call, options)
-
-
-def _no_transaction(transaction_id: bytes | None) -> None:
-    if transaction_id:
-        raise UnsupportedFeature("Transactions are not offered.", hint="Leave the transaction id out: autocommit.")
-
-
 async def _metadata_info(rooms: Rooms, call: Call, command: Any, descriptor: Any, run: bool) -> Answer:
     batch = ANSWERS[type(command)][1](rooms.metadata(call), command)
     return Answer(batch.schema, descriptor.cmd, descriptor, records=batch.num_rows)
@@ -162,16 +86,6 @@ async def rows(rooms: Rooms, call: Call, ticket: bytes, meter: Meter, send: Send
     if route.rows is None:
         raise UnsupportedFeature(f"{route.name} can't be fetched.", hint=route.hint)
     return await route.rows(rooms, call, command, send)
-
-
-async def _query_rows(rooms: Rooms, call: Call, command: commands.TicketStatementQuery, send: Send) -> int:
-    ticket = rooms.seal.open(call.principal.name, command.handle)
-    planned = Call(
-        call.principal, call.session_key, ticket.options, ticket.dialect, ticket.wire_profile, call.compression
-    )
-    bound = reopen(ticket.parameters)
-    prepared = await rooms.statements.prepare(planned, ticket.text, bound.types)
-    return await rooms.statements.run(planned, prepared, make_encoder, send, bound)
 
 
 async def _plain_rows(rooms: Rooms, call: Call, command: commands.PlainCommand, send: Send) -> int:
@@ -215,38 +129,6 @@ async def _plain_put(
     await ingest.put_dataset(rooms, call, command.content.decode("utf-8", "replace"), stream, send)
 
 
-async def _update_put(
-    rooms: Rooms, call: Call, command: commands.StatementUpdate, stream: ingest.PutStream, send: SendMetadata
-) -> None:
-    _no_transaction(command.transaction_id)
-    await _update(rooms, call, command.query, send)
-
-
-async def _prepared_update_put(
-    rooms: Rooms, call: Call, command: commands.PreparedStatementUpdate, stream: ingest.PutStream, send: SendMetadata
-) -> None:
-    await _update(rooms, call, rooms.sessions.prepared_text(call, command.handle).text, send)
-
-
-async def _update(rooms: Rooms, call: Call, text: str, send: SendMetadata) -> None:
-    prepared = await rooms.statements.prepare(call, text)
-    if prepared.plan.set_schema is None:
-        raise UnsupportedFeature("The statement yields rows.", hint="Send it as a query.")
-    await _take_effect(rooms, call, prepared)
-    await send(actions.update_result(0))
-
-
-async def _bind_put(
-    rooms: Rooms, call: Call, command: commands.PreparedStatementQuery, stream: ingest.PutStream, send: SendMetadata
-) -> None:
-    found = rooms.sessions.prepared_text(call, command.handle)
-    rows = [batch async for batch in stream.batches() if batch.num_rows]
-    if len(rows) > 1:
-        raise UnsupportedFeature("A query takes one row of parameters.", hint="Run it once for each row.")
-    found.bound = bind(rows[0]) if rows else NOTHING
-    await send(actions.bind_result(command.handle))
-
-
 # ---- the table of commands -------------------------------------------------------------------------------------------
 
 
@@ -261,18 +143,23 @@ class Route:
     hint: str = ""
 
 
+_GIVE = "Give this ticket to DoGet."
+_ASK = "Ask GetFlightInfo for a ticket."
 ROUTES: dict[type, Route] = {
-    commands.StatementQuery: Route("StatementQuery", info=_query_info, hint="Ask GetFlightInfo for a ticket."),
+    commands.StatementQuery: Route("StatementQuery", info=statements.query_info, hint=_ASK),
     commands.PreparedStatementQuery: Route(
-        "PreparedStatementQuery", info=_prepared_info, put=_bind_put, hint="Ask GetFlightInfo for a ticket."
+        "PreparedStatementQuery",
+        info=statements.prepared_info,
+        put=statements.bind_put,
+        hint=_ASK,
     ),
-    commands.TicketStatementQuery: Route("TicketStatementQuery", rows=_query_rows, hint="Give this ticket to DoGet."),
+    commands.TicketStatementQuery: Route("TicketStatementQuery", rows=statements.query_rows, hint=_GIVE),
     commands.PlainCommand: Route("Plain", info=_plain_info, rows=_plain_rows, put=_plain_put),
-    commands.StatementUpdate: Route("StatementUpdate", put=_update_put, hint="Send it by DoPut."),
+    commands.StatementUpdate: Route("StatementUpdate", put=statements.update_put, hint="Send it by DoPut."),
     commands.PreparedStatementUpdate: Route(
-        "PreparedStatementUpdate", put=_prepared_update_put, hint="Send it by DoPut."
+        "PreparedStatementUpdate", put=statements.prepared_update_put, hint="Send it by DoPut."
     ),
-    commands.StatementIngest: Route("StatementIngest", put=ingest.put_ingest, hint="Send rows by DoPut."),
+    commands.StatementIngest: Route("StatementIngest", put=statements.ingest_put, hint="Send rows by DoPut."),
     commands.StatementSubstraitPlan: Route("StatementSubstraitPlan", hint="Send the query as SQL text."),
     **{kind: Route(name, info=_metadata_info, rows=_metadata_rows) for kind, (name, _) in ANSWERS.items()},
 }
@@ -295,21 +182,6 @@ async def list_flights(rooms: Rooms, call: Call) -> list[bytes]:
 
 
 # ---- actions -------------------------------------------------------------------------------------------------------
-
-
-async def _create_prepared(rooms: Rooms, call: Call, action: actions.CreatePreparedStatement) -> list[bytes]:
-    _no_transaction(action.transaction_id)
-    prepared = await rooms.statements.prepare(call, action.query)
-    handle = rooms.sessions.add_prepared(call, action.query)
-    is_update = prepared.plan.set_schema is not None
-    schema = b"" if is_update else prepared.schema.serialize().to_pybytes()
-    parameters = schema_of(prepared.plan.parameters, call.wire_profile).serialize().to_pybytes()
-    return [actions.prepared_statement_result(handle, schema, parameters, is_update)]
-
-
-async def _close_prepared(rooms: Rooms, call: Call, action: actions.ClosePreparedStatement) -> list[bytes]:
-    rooms.sessions.close_prepared(call, action.handle)
-    return []
 
 
 async def _set_options(rooms: Rooms, call: Call, action: actions.SetSessionOptions) -> list[bytes]:
@@ -336,6 +208,7 @@ async def _get_options(rooms: Rooms, call: Call, action: actions.GetSessionOptio
 
 async def _close_session(rooms: Rooms, call: Call, action: actions.CloseSession) -> list[bytes]:
     rooms.sessions.forget(call.session_key)
+    await rooms.changes.transactions.end_session(call.session_key)
     if call.principal.session_id:
         end = rooms.authenticator.end_session
         await asyncio.get_running_loop().run_in_executor(rooms.pool, end, call.principal.session_id)
@@ -361,9 +234,19 @@ class ActionRoute:
 
 ACTIONS: dict[str, ActionRoute] = {
     "CreatePreparedStatement": ActionRoute(
-        actions.CreatePreparedStatement, "Plans a statement and gives a handle to run it by.", _create_prepared
+        actions.CreatePreparedStatement,
+        "Plans a statement and gives a handle for it.",
+        statements.create_prepared,
     ),
-    "ClosePreparedStatement": ActionRoute(actions.ClosePreparedStatement, "Forgets a handle.", _close_prepared),
+    "ClosePreparedStatement": ActionRoute(
+        actions.ClosePreparedStatement, "Forgets a handle.", statements.close_prepared
+    ),
+    "BeginTransaction": ActionRoute(
+        actions.BeginTransaction, "Begins a transaction and gives its id.", statements.begin_transaction
+    ),
+    "EndTransaction": ActionRoute(
+        actions.EndTransaction, "Commits a transaction or rolls it back.", statements.end_transaction
+    ),
     "SetSessionOptions": ActionRoute(
         actions.SetSessionOptions, "Sets catalog, schema, dialect or wire_profile of the session.", _set_options
     ),

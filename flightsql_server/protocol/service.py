@@ -26,6 +26,7 @@ from flightsql_server.protocol import flight_pb2 as wire
 from flightsql_server.protocol import interceptors, routes
 from flightsql_server.protocol.interceptors import SERVICE, Context, Meter
 from flightsql_server.protocol.tickets import TicketSeal
+from flightsql_server.service.changes import Changes
 from flightsql_server.service.session import Sessions
 from flightsql_server.service.statements import Statements
 
@@ -42,6 +43,7 @@ class Rooms:
     authenticator: Authenticator
     sessions: Sessions
     statements: Statements
+    changes: Changes
     writer: Writer
     datasets: routes.Datasets
     metadata: routes.Metadata

@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable
 from functools import lru_cache
 
 from flightsql_auth.policies import Grants
 
-from flightsql_server.model import INFORMATION_SCHEMA, LIVE_TABLE, VIEW, Catalog, Table
+from flightsql_server.model import INFORMATION_SCHEMA, LIVE_TABLE, VIEW, Catalog, Engine, Table
 
+_VERSIONS = itertools.count(2)
 SEARCH_ESCAPE = "\\"
 TABLE_TYPES = (LIVE_TABLE, VIEW)
+
+
+class CurrentCatalog:
+    """The datasets' tables and the users' own. ``current`` is replaced, never changed; each has its own version."""
+
+    def __init__(self, datasets: Catalog, engine: Engine) -> None:
+        """Takes the users' tables from the engine; blocks."""
+        self._datasets = datasets
+        self._engine = engine
+        self.current = self.with_tables(engine.user_tables())
+
+    def with_tables(self, tables: Iterable[Table]) -> Catalog:
+        """A catalog with these users' tables in the place of those there were."""
+        known = {**self._datasets.tables, **{table.table_name: table for table in tables}}
+        return Catalog(known, next(_VERSIONS))
+
+    def refresh(self) -> None:
+        """Looks again at what tables users have; blocks."""
+        self.current = self.with_tables(self._engine.user_tables())
 
 
 @lru_cache(maxsize=1024)

@@ -42,10 +42,11 @@ class SessionStore(Protocol):
 
 @dataclass(slots=True)
 class PreparedText:
-    """A text that a session has prepared, and the values that were bound to it last."""
+    """A text that a session has prepared, in which transaction, and the rows of values that were bound to it last."""
 
     text: str
-    bound: Bound | None = None
+    transaction_id: bytes | None = None
+    rows: tuple[Bound, ...] | None = None
 
 
 class Sessions:
@@ -136,7 +137,7 @@ class Sessions:
         while len(self._options) > _KEPT_IN_MEMORY:
             self._options.popitem(last=False)
 
-    def add_prepared(self, call: Call, text: str) -> bytes:
+    def add_prepared(self, call: Call, text: str, transaction_id: bytes | None = None) -> bytes:
         """Keeps the text under a new handle; ResultTooLarge when the session has too many open."""
         mine = self._prepared.setdefault(call.session_key, OrderedDict())
         if len(mine) >= self._prepared_per_session:
@@ -145,7 +146,7 @@ class Sessions:
                 f"The session has {len(mine)} prepared statements open.", hint="Close those that are not needed."
             )
         handle = secrets.token_bytes(16)
-        mine[handle] = PreparedText(text)
+        mine[handle] = PreparedText(text, transaction_id or None)
         self._metrics.prepared_statements.inc()
         return handle
 

@@ -1,0 +1,150 @@
+"""Users' own tables in DuckDB: one connection that holds one transaction, and what the tables look like."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, suppress
+
+import duckdb
+import pyarrow as pa
+
+from flightsql_server import errors
+from flightsql_server.model import LIVE_TABLE, Changed, Column, Table, TableName
+
+_CHANGES = frozenset(
+    {
+        duckdb.StatementType.INSERT,
+        duckdb.StatementType.UPDATE,
+        duckdb.StatementType.DELETE,
+        duckdb.StatementType.CREATE,
+        duckdb.StatementType.DROP,
+        duckdb.StatementType.ALTER,
+    }
+)
+_TABLES = """
+    SELECT c.schema_name, c.table_name, c.column_name, c.is_nullable, coalesce(k.constraint_column_names, [])
+    FROM duckdb_columns() c JOIN duckdb_tables() t USING (database_name, schema_name, table_name)
+    LEFT JOIN duckdb_constraints() k ON k.database_name = c.database_name AND k.schema_name = c.schema_name
+      AND k.table_name = c.table_name AND k.constraint_type = 'PRIMARY KEY'
+    WHERE starts_with(c.schema_name, 'u_') ORDER BY c.schema_name, c.table_name, c.column_index
+"""
+
+
+def quoted(name: TableName) -> str:
+    """The full SQL name of a table."""
+    return ".".join('"' + part.replace('"', '""') + '"' for part in name)
+
+
+def user_tables(connection: duckdb.DuckDBPyConnection) -> list[Table]:
+    """The tables in users' schemas, as this connection sees them."""
+    found: dict[TableName, list[tuple[str, bool]]] = {}
+    keys: dict[TableName, tuple[str, ...]] = {}
+    for schema, table, column, nullable, key in connection.execute(_TABLES).fetchall():
+        name = TableName(schema, table)
+        found.setdefault(name, []).append((column, nullable))
+        keys[name] = tuple(key)
+    tables = []
+    for name, columns in found.items():
+        types = connection.sql(f"SELECT * FROM {quoted(name)} LIMIT 0").to_arrow_table().schema.types
+        made = tuple(Column(column, type_, nullable) for (column, nullable), type_ in zip(columns, types, strict=True))
+        tables.append(Table(name.schema, name.name, made, LIVE_TABLE, keys[name]))
+    return tables
+
+
+class DuckDBUserTransaction:
+    """See ``model.UserTransaction``. Its statements run one at a time; ``cancel`` may come from any thread."""
+
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, translated: Callable[[], AbstractContextManager[None]]
+    ) -> None:
+        self._connection = connection
+        self._translated = translated
+        with translated():
+            connection.begin()
+
+    def describe(self, sql: str) -> pa.Schema:
+        with self._translated():
+            relation = self._select(sql, None)
+            types = relation.limit(0).to_arrow_table().schema.types
+            return pa.schema(list(zip(relation.columns, types, strict=True)))
+
+    def tables_of(self, sql: str) -> frozenset[TableName]:
+        names = set()
+        with self._translated():
+            for text in self._connection.get_table_names(sql, qualified=True):
+                parts = [part.strip('"') for part in text.split(" AS ")[0].split(".")]
+                names.add(TableName(parts[-2] if len(parts) > 1 else "main", parts[-1]))
+        return frozenset(names)
+
+    def _select(self, sql: str, parameters: Sequence[object] | None) -> duckdb.DuckDBPyRelation:
+        (statement,) = self._connection.extract_statements(sql)
+        if statement.type != duckdb.StatementType.SELECT:
+            raise errors.InternalError()
+        names = statement.named_parameters
+        values = {name: None if parameters is None else parameters[int(name) - 1] for name in names}
+        relation = self._connection.sql(statement, params=values) if names else self._connection.sql(statement)
+        assert relation is not None, "a SELECT has rows"
+        return relation
+
+    def read(self, sql: str, parameters: Sequence[object], batch_rows: int) -> Iterator[pa.RecordBatch]:
+        with self._translated():
+            relation = self._select(sql, parameters)
+            reader = relation.to_arrow_reader(batch_rows)
+            columns = relation.columns
+            try:
+                for batch in reader:
+                    yield batch if batch.schema.names == columns else batch.rename_columns(columns)
+            finally:
+                with suppress(Exception):
+                    reader.close()
+
+    def change(self, sql: str, rows: Sequence[Sequence[object]], *, returning: bool) -> Changed:
+        count, returned = 0, []
+        with self._translated():
+            for row in rows:
+                (statement,) = self._connection.extract_statements(sql)
+                if statement.type not in _CHANGES:
+                    raise errors.InternalError()
+                values = {name: row[int(name) - 1] for name in statement.named_parameters}
+                if returning:
+                    relation = self._connection.sql(statement, params=values)
+                    assert relation is not None, "the change returns rows"
+                    returned.append(relation.to_arrow_table())
+                    count += returned[-1].num_rows
+                    continue
+                answer = self._connection.execute(statement, values).fetchall()
+                count += int(answer[0][0]) if answer and isinstance(answer[0][0], int) else 0
+        return Changed(count, pa.concat_tables(returned) if returned else None)
+
+    def make_schema(self, schema: str) -> None:
+        with self._translated():
+            self._connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
+
+    def append(self, table: TableName, rows: pa.Table) -> int:
+        columns = ", ".join('"' + name.replace('"', '""') + '"' for name in rows.schema.names)
+        with self._translated():
+            self._connection.register("incoming", rows)
+            try:
+                self._connection.execute(f"INSERT INTO {quoted(table)} ({columns}) SELECT {columns} FROM incoming")
+            finally:
+                self._connection.unregister("incoming")
+        return int(rows.num_rows)
+
+    def user_tables(self) -> list[Table]:
+        with self._translated():
+            return user_tables(self._connection)
+
+    def commit(self) -> None:
+        with self._translated():
+            self._connection.commit()
+
+    def cancel(self) -> None:
+        with suppress(duckdb.Error):
+            self._connection.interrupt()
+
+    def close(self) -> None:
+        """Rolls back what was not committed."""
+        with suppress(duckdb.Error):
+            self._connection.rollback()
+        with suppress(duckdb.Error):
+            self._connection.close()

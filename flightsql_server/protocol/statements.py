@@ -1,0 +1,206 @@
+"""SQL statements on the wire: planned and fetched, prepared and bound, changed and counted, in transactions or alone.
+
+A SELECT outside of transactions is planned at GetFlightInfo and runs at DoGet; its ticket holds all it takes. All else
+runs once, when GetFlightInfo or DoPut asks for it, and its ticket names a result that waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from flightsql_server.errors import UnsupportedFeature
+from flightsql_server.model import Call
+from flightsql_server.protocol import actions, commands, ingest
+from flightsql_server.protocol.answers import Answer, make_encoder, send_table
+from flightsql_server.protocol.tickets import QueryTicket
+from flightsql_server.service.parameters import NOTHING, Bound, bind, reopen, schema_of
+from flightsql_server.service.plans import Prepared
+from flightsql_server.service.statements import Send
+from flightsql_server.service.transactions import Open
+
+if TYPE_CHECKING:
+    from flightsql_server.protocol.service import Rooms
+
+SendMetadata = Callable[[bytes], Awaitable[None]]
+
+
+# ---- GetFlightInfo and DoGet
+
+
+async def query_info(rooms: Rooms, call: Call, command: commands.StatementQuery, descriptor: Any, run: bool) -> Answer:
+    """CommandStatementQuery."""
+    one = rooms.changes.transactions.find(call, command.transaction_id)
+    return await _info(rooms, call, command.query, (NOTHING,), one, descriptor, run)
+
+
+async def prepared_info(
+    rooms: Rooms, call: Call, command: commands.PreparedStatementQuery, descriptor: Any, run: bool
+) -> Answer:
+    """CommandPreparedStatementQuery, with the values that were bound last."""
+    found = rooms.sessions.prepared_text(call, command.handle)
+    one = rooms.changes.transactions.find(call, found.transaction_id)
+    # GetSchema may come before the values do; to run a statement all of them must be there.
+    rows = found.rows if found.rows is not None else (NOTHING,) if run else None
+    return await _info(rooms, call, found.text, rows, one, descriptor, run)
+
+
+async def _info(
+    rooms: Rooms,
+    call: Call,
+    text: str,
+    rows: Sequence[Bound] | None,
+    one: Open | None,
+    descriptor: Any,
+    run: bool,
+) -> Answer:
+    prepared = await _prepare(rooms, call, text, rows, one)
+    plan = prepared.plan
+    if not run:
+        return Answer(prepared.schema, b"", descriptor)
+    rows = rows or (NOTHING,)
+    if plan.set_schema is not None:
+        await _use(rooms, call, plan.set_schema)
+    elif plan.effect or one is not None:
+        if not plan.effect and len(rows) != 1:
+            raise _one_row()
+        count, table = await rooms.changes.run(call, prepared, rows, one)
+        handle, expires = rooms.changes.results.keep(call.principal.name, table)
+        # Of a change the count is told here as well: drivers show it as the number of rows changed.
+        records = count if plan.effect else table.num_rows
+        return Answer(table.schema, actions.ticket_statement_query(handle), descriptor, expires, records)
+    if len(rows) != 1:
+        raise _one_row()
+    ticket = QueryTicket(text, call.dialect, call.wire_profile, call.options, rows[0].content)
+    sealed, expires = rooms.seal.seal(call.principal.name, ticket)
+    return Answer(prepared.schema, actions.ticket_statement_query(sealed), descriptor, expires)
+
+
+async def _prepare(rooms: Rooms, call: Call, text: str, rows: Sequence[Bound] | None, one: Open | None) -> Prepared:
+    types = rows[0].types if rows else None
+    return await rooms.changes.prepare(call, text, types, one)
+
+
+def _one_row() -> UnsupportedFeature:
+    return UnsupportedFeature("A query takes one row of parameters.", hint="Run it once for each row.")
+
+
+async def query_rows(rooms: Rooms, call: Call, command: commands.TicketStatementQuery, send: Send) -> int:
+    """TicketStatementQuery: runs the query of a sealed ticket, or sends the result that waits."""
+    if rooms.changes.results.is_handle(command.handle):
+        table = rooms.changes.results.find(call.principal.name, command.handle)
+        return await send_table(table, call.compression, send)
+    ticket = rooms.seal.open(call.principal.name, command.handle)
+    planned = Call(
+        call.principal, call.session_key, ticket.options, ticket.dialect, ticket.wire_profile, call.compression
+    )
+    bound = reopen(ticket.parameters)
+    prepared = await rooms.statements.prepare(planned, ticket.text, bound.types)
+    if prepared.plan.effect:
+        raise UnsupportedFeature("The ticket is of another kind.", hint="Ask for the statement again.")
+    return await rooms.statements.run(planned, prepared, make_encoder, send, bound)
+
+
+async def _use(rooms: Rooms, call: Call, schema: str) -> None:
+    """USE changes the session when it is planned for running; its ticket then fetches no rows."""
+    options = call.options.with_(schema=schema)
+    await asyncio.get_running_loop().run_in_executor(rooms.pool, rooms.sessions.save, call, options)
+
+
+# ---- DoPut
+
+
+async def update_put(
+    rooms: Rooms, call: Call, command: commands.StatementUpdate, stream: ingest.PutStream, send: SendMetadata
+) -> None:
+    """CommandStatementUpdate: runs the text and answers with its count."""
+    one = rooms.changes.transactions.find(call, command.transaction_id)
+    await _update(rooms, call, command.query, (NOTHING,), one, send)
+
+
+async def prepared_update_put(
+    rooms: Rooms, call: Call, command: commands.PreparedStatementUpdate, stream: ingest.PutStream, send: SendMetadata
+) -> None:
+    """CommandPreparedStatementUpdate: runs it once for each row of the stream; all of them or none; one count."""
+    found = rooms.sessions.prepared_text(call, command.handle)
+    rows = await _bound_rows(stream) or found.rows or (NOTHING,)
+    one = rooms.changes.transactions.find(call, found.transaction_id)
+    await _update(rooms, call, found.text, rows, one, send)
+
+
+async def _update(
+    rooms: Rooms, call: Call, text: str, rows: Sequence[Bound], one: Open | None, send: SendMetadata
+) -> None:
+    prepared = await _prepare(rooms, call, text, rows, one)
+    if prepared.plan.set_schema is not None:
+        await _use(rooms, call, prepared.plan.set_schema)
+        count = 0
+    elif not prepared.plan.effect:
+        raise UnsupportedFeature("The statement yields rows.", hint="Send it as a query.")
+    else:
+        count, _ = await rooms.changes.run(call, prepared, rows, one)
+    await send(actions.update_result(count))
+
+
+async def bind_put(
+    rooms: Rooms, call: Call, command: commands.PreparedStatementQuery, stream: ingest.PutStream, send: SendMetadata
+) -> None:
+    """CommandPreparedStatementQuery by DoPut: keeps the values for the next GetFlightInfo."""
+    found = rooms.sessions.prepared_text(call, command.handle)
+    found.rows = await _bound_rows(stream) or (NOTHING,)
+    await send(actions.bind_result(command.handle))
+
+
+async def _bound_rows(stream: ingest.PutStream) -> tuple[Bound, ...]:
+    """The values of each row that the stream sends; a batch without columns binds nothing."""
+    rows: list[Bound] = []
+    async for batch in stream.batches():
+        if batch.num_columns:
+            rows += [bind(batch.slice(i, 1)) for i in range(batch.num_rows)]
+    return tuple(rows)
+
+
+async def ingest_put(
+    rooms: Rooms, call: Call, command: commands.StatementIngest, stream: ingest.PutStream, send: SendMetadata
+) -> None:
+    """CommandStatementIngest: into a live dataset through the writer, else into a table of the user's own."""
+    if command.table in rooms.datasets and command.schema in (None, "", "main"):
+        await ingest.put_ingest(rooms, call, command, stream, send)
+    else:
+        await ingest.put_table(rooms, call, command, stream, send)
+
+
+# ---- actions
+
+
+async def create_prepared(rooms: Rooms, call: Call, action: actions.CreatePreparedStatement) -> list[bytes]:
+    """CreatePreparedStatement: plans it, tells what it takes and gives; a change without RETURNING gives nothing."""
+    one = rooms.changes.transactions.find(call, action.transaction_id)
+    prepared = await _prepare(rooms, call, action.query, None, one)
+    handle = rooms.sessions.add_prepared(call, action.query, action.transaction_id)
+    plan = prepared.plan
+    is_update = plan.set_schema is not None or (bool(plan.effect) and not plan.describe)
+    schema = b"" if is_update else prepared.schema.serialize().to_pybytes()
+    parameters = schema_of(plan.parameters, call.wire_profile).serialize().to_pybytes()
+    return [actions.prepared_statement_result(handle, schema, parameters, is_update)]
+
+
+async def close_prepared(rooms: Rooms, call: Call, action: actions.ClosePreparedStatement) -> list[bytes]:
+    """ClosePreparedStatement."""
+    rooms.sessions.close_prepared(call, action.handle)
+    return []
+
+
+async def begin_transaction(rooms: Rooms, call: Call, action: actions.BeginTransaction) -> list[bytes]:
+    """BeginTransaction: an id that rides in the commands of the transaction."""
+    one = await rooms.changes.transactions.begin(call)
+    return [actions.begin_transaction_result(one.id)]
+
+
+async def end_transaction(rooms: Rooms, call: Call, action: actions.EndTransaction) -> list[bytes]:
+    """EndTransaction: commit or rollback by id."""
+    one = rooms.changes.transactions.find(call, action.transaction_id or b"?")
+    assert one is not None, "an id is found or refused"
+    await rooms.changes.end(one, commit=action.commit)
+    return []
