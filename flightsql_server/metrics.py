@@ -57,7 +57,13 @@ class Metrics:
         )
         self.sessions = Gauge("flightsql_sessions", "Sessions that have not ended.", registry=r)
         self.prepared_statements = Gauge("flightsql_prepared_statements", "Open prepared statements.", registry=r)
-        # Statements on their way through the rooms.
+        self._add_statements(r)
+        self._add_data(r)
+        self.build = Info("flightsql_build", "Versions of the server and of what it stands on.", registry=r)
+        self.ready = Gauge("flightsql_ready", "1 while the server takes calls.", registry=r)
+
+    def _add_statements(self, r: CollectorRegistry) -> None:
+        """Statements on their way through the rooms."""
         self.stage_seconds = Histogram(
             "flightsql_stage_seconds",
             "Time of a statement in one stage: plan, describe, queue, first_rows, stream.",
@@ -88,9 +94,6 @@ class Metrics:
             "flightsql_statements_stopped", "Statements stopped before their end, by cause.", ("cause",), registry=r
         )
         self.incidents = Counter("flightsql_incidents", "Defects met: calls answered INTERNAL.", registry=r)
-        self._add_data(r)
-        self.build = Info("flightsql_build", "Versions of the server and of what it stands on.", registry=r)
-        self.ready = Gauge("flightsql_ready", "1 while the server takes calls.", registry=r)
 
     def _add_data(self, r: CollectorRegistry) -> None:
         """Data on its way in, and where it lies."""

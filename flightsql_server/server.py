@@ -38,15 +38,9 @@ from flightsql_server.protocol.reflection import add_reflection
 from flightsql_server.protocol.service import FlightService, Rooms
 from flightsql_server.protocol.sql_info import SqlInfoFacts
 from flightsql_server.protocol.tickets import TicketSeal
-from flightsql_server.service.admission import Admission
-from flightsql_server.service.caches import BoundedCache
+from flightsql_server.rooms import statement_rooms
 from flightsql_server.service.catalog import CurrentCatalog
-from flightsql_server.service.changes import Changes
-from flightsql_server.service.plans import Plans
-from flightsql_server.service.results import Results
 from flightsql_server.service.session import Sessions
-from flightsql_server.service.statements import StatementLimits, Statements
-from flightsql_server.service.transactions import Transactions
 
 log = logging.getLogger(__name__)
 
@@ -187,76 +181,10 @@ class Server:
 
     def _rooms(self) -> Rooms:
         config, metrics = self.config, self.metrics
-        admission = Admission(
-            metrics,
-            concurrent=config.integer("query.concurrent"),
-            queue=config.integer("query.queue"),
-            queue_seconds=config.number("query.queue_seconds"),
+        statements, changes = statement_rooms(
+            config, metrics, self._engine, self._catalog, self._policies, self._pool, self._writer, self._datasets
         )
-        plans = Plans(
-            self._engine,
-            self._catalog,
-            self._policies,
-            self._pool,
-            metrics,
-            server_version=__version__,
-            planner_limits=planner.PlannerLimits(
-                sql_bytes=config.integer("sql.statement_bytes"),
-                tokens=config.integer("sql.statement_tokens"),
-                depth=config.integer("sql.statement_depth"),
-            ),
-            plans=BoundedCache("plans", metrics, entries=config.integer("cache.plans")),
-            shapes=BoundedCache("shapes", metrics, entries=config.integer("cache.plans")),
-        )
-        limits = StatementLimits(
-            seconds=config.number("query.seconds"),
-            result_rows=config.integer("query.result_rows"),
-            result_bytes=config.integer("query.result_bytes"),
-            row_bytes=config.integer("query.row_bytes"),
-            cached_result_bytes=config.integer("cache.result_entry_bytes"),
-        )
-        statements = Statements(
-            self._engine,
-            self._catalog,
-            plans,
-            self._pool,
-            admission,
-            metrics,
-            self._writer.versions,
-            limits=limits,
-            results=BoundedCache(
-                "results",
-                metrics,
-                entries=100_000 if config.integer("cache.result_bytes") else 0,
-                weight=config.integer("cache.result_bytes"),
-            ),
-        )
-        self._transactions = Transactions(
-            self._engine,
-            self._catalog,
-            self._pool,
-            metrics,
-            idle_seconds=config.number("transaction.idle_seconds"),
-            per_user=config.integer("transaction.per_user"),
-        )
-        changes = Changes(
-            self._engine,
-            self._catalog,
-            plans,
-            self._transactions,
-            self._writer,
-            self._datasets,
-            self._pool,
-            admission,
-            metrics,
-            seconds=limits.seconds,
-            staged_rows=config.integer("transaction.staged_rows"),
-            results=Results(
-                metrics,
-                seconds=config.number("sql.ticket_seconds"),
-                limit_bytes=config.integer("transaction.result_bytes"),
-            ),
-        )
+        self._transactions = changes.transactions
         return Rooms(
             authenticator=self._authenticator,
             sessions=self._sessions,
@@ -281,7 +209,8 @@ class Server:
             server_version=__version__,
             arrow_version=pa.__version__,
             read_only=not grants.ingest and not grants.create,
-            bulk_ingestion=bool(grants.ingest),
+            bulk_ingestion=bool(grants.ingest) or grants.create,
+            create_tables=grants.create,
             transactions=int(capabilities.transactions),
             keywords=capabilities.keywords,
             numeric_functions=planner.function_names("numeric"),

@@ -322,6 +322,35 @@ def _ingest() -> Row:
     )
 
 
+def _changes() -> Row:
+    return Row(
+        "Changes",
+        [
+            Panel(
+                "Rows changed",
+                "Rows of users' own tables changed per second.",
+                "rowsps",
+                [Query(rate("flightsql_changed_rows_total", "instance"), "{{instance}}")],
+            ),
+            Panel(
+                "Open transactions", "Transactions open now.", "none", [Query(total("flightsql_transactions"), "open")]
+            ),
+            Panel(
+                "Transactions ended",
+                "Transactions ended per second, by how; idle ones were rolled back.",
+                "ops",
+                [Query(rate("flightsql_transactions_ended_total", "how"), "{{how}}")],
+            ),
+            Panel(
+                "Waiting results",
+                "Bytes of results of changes and transactions that wait to be fetched.",
+                "bytes",
+                [Query(total("flightsql_waiting_result_bytes"), "waiting")],
+            ),
+        ],
+    )
+
+
 def _process() -> Row:
     by = "{{instance}}"
     return Row(
@@ -353,7 +382,7 @@ SERVICE = Dashboard(
     uid="flightsql-service",
     title="Flight SQL: Service",
     description="Rate, errors, latency, bytes, statements, logins and ingest of a Flight SQL server.",
-    rows=(_overview(), _calls(), _bytes(), _statements(), _logins(), _ingest(), _process()),
+    rows=(_overview(), _calls(), _bytes(), _statements(), _logins(), _changes(), _ingest(), _process()),
 )
 DASHBOARDS = {"service": SERVICE}
 

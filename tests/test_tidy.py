@@ -25,6 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "data": set(),
     "demo": {"client", "data.datasets"},
     "backup": {"data_dir"},
+    "rooms": {"*"},
     "server": {"*"},
     "cli": {"*"},
     "__main__": {"cli"},

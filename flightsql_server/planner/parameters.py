@@ -281,7 +281,10 @@ def _type_of(draft: Draft, node: object) -> pa.DataType | None:
         node = node.this
     if isinstance(node, exp.Column):
         name = fold(node.name)
-        types = {c.type for bound in draft.tables for c in bound.table.columns if fold(c.name) == name}
+        tables = [bound.table for bound in draft.tables]
+        if draft.target in draft.request.catalog.tables:
+            tables.append(draft.request.catalog.tables[draft.target])
+        types = {column.type for table in tables for column in table.columns if fold(column.name) == name}
         return types.pop() if len(types) == 1 else None
     if isinstance(node, exp.Literal):
         if node.is_string:

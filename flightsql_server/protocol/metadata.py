@@ -77,7 +77,7 @@ def schema_with_metadata(catalog_name: str, table: Table) -> pa.Schema:
             column.comment or None,
             auto_increment=False,
             case_sensitive=type_.case_sensitive,
-            read_only=True,
+            read_only=table.dataset is not None,
             searchable=True,
         )
         fields.append(pa.field(column.name, column.type, column.nullable, metadata=metadata))

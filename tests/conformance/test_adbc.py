@@ -9,7 +9,7 @@ import adbc_driver_flightsql.dbapi as flight_sql
 import polars
 import pyarrow as pa
 import pytest
-from adbc_driver_manager import AdbcStatusCode, NotSupportedError, ProgrammingError
+from adbc_driver_manager import AdbcStatusCode, NotSupportedError, OperationalError, ProgrammingError
 from adbc_driver_manager import Error as DriverError
 
 from flightsql_server.data.datasets import DATASETS
@@ -202,10 +202,11 @@ def test_partitions_are_read_on_another_login(server: RunningServer) -> None:
         ("/* nothing */", ProgrammingError, AdbcStatusCode.INVALID_ARGUMENT, "42601"),
         ("SELECT nope FROM market_data", ProgrammingError, AdbcStatusCode.INVALID_ARGUMENT, "42703"),
         ("SELECT * FROM nope", ProgrammingError, AdbcStatusCode.NOT_FOUND, "42P01"),
-        ("INSERT INTO market_data VALUES (1)", NotSupportedError, AdbcStatusCode.NOT_IMPLEMENTED, "0A000"),
-        ("UPDATE market_data SET volume = 1", NotSupportedError, AdbcStatusCode.NOT_IMPLEMENTED, "0A000"),
-        ("DELETE FROM market_data", NotSupportedError, AdbcStatusCode.NOT_IMPLEMENTED, "0A000"),
-        ("CREATE TABLE t (a INT)", NotSupportedError, AdbcStatusCode.NOT_IMPLEMENTED, "0A000"),
+        ("INSERT INTO market_data VALUES (1)", ProgrammingError, AdbcStatusCode.UNAUTHORIZED, "42501"),
+        ("UPDATE market_data SET volume = 1", OperationalError, AdbcStatusCode.UNKNOWN, "25006"),
+        ("DELETE FROM market_data", OperationalError, AdbcStatusCode.UNKNOWN, "25006"),
+        ("CREATE TABLE t (a INT)", ProgrammingError, AdbcStatusCode.UNAUTHORIZED, "42501"),
+        ("MERGE INTO orders USING positions ON true", NotSupportedError, AdbcStatusCode.NOT_IMPLEMENTED, "0A000"),
     ],
 )
 def test_errors_have_class_status_and_sqlstate(

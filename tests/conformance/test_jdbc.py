@@ -148,7 +148,7 @@ def test_no_metadata_method_fails(cases: Cases) -> None:
     assert answers["getIdentifierQuoteString"] == '"'
     assert answers["getDatabaseProductName"]
     assert answers["isReadOnly"] is True
-    assert answers["supportsTransactions"] is False
+    assert answers["supportsTransactions"] is True
 
 
 # ---- rows
@@ -240,7 +240,7 @@ def test_execute_tells_a_query_from_an_update(cases: Cases) -> None:
         ("unknown table", "NOT_FOUND: [42P01]"),
         ("unknown column", "INVALID_ARGUMENT: [42703]"),
         ("error in the stream", "INVALID_ARGUMENT: [22000]"),
-        ("insert", "UNIMPLEMENTED: [0A000]"),
+        ("insert", "UNAUTHORIZED: [42501]"),
     ],
 )
 def test_errors_have_code_and_sqlstate(cases: Cases, case: str, code: str) -> None:

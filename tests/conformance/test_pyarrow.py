@@ -431,7 +431,7 @@ def test_list_actions(server: RunningServer) -> None:
     assert all(found.values())
 
 
-@pytest.mark.parametrize("name", ["NoSuchAction", "BeginTransaction"])
+@pytest.mark.parametrize("name", ["NoSuchAction", "BeginSavepoint"])
 def test_actions_that_are_not_offered(server: RunningServer, name: str) -> None:
     with client_of(server) as (client, call), pytest.raises(NotImplementedError, match=r"\[0A000\]"):
         act(client, call, name)

@@ -173,7 +173,7 @@ def test_sql_that_fails_while_it_runs(target: RunningServer, caller: Caller) -> 
     """What the planner takes is run, and what fails then says nothing of the rows that it failed on."""
     bearer = (("authorization", f"Bearer {caller.token()}"),)
     before, failed = _resident(target), 0
-    for text in (*SQL_TEXTS, *FAILING):
+    for text in (*SQL_TEXTS, "ROLLBACK", *FAILING):
         content = packed(sql.CommandStatementQuery(query=text))
         descriptor = flight.FlightDescriptor(type=flight.FlightDescriptor.CMD, cmd=content).SerializeToString()
         if caller.send(Kind("GetFlightInfo", text[:60], (descriptor,)), bearer) is grpc.StatusCode.OK:

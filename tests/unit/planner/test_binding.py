@@ -116,7 +116,9 @@ def test_unqualified_names_look_in_the_users_schema_first() -> None:
     with pytest.raises(UndefinedTable):
         world.planned("FROM notes", schema="main")
     with pytest.raises(UndefinedTable):
-        world.planned("FROM notes", grants=world.TRADER, schema="u_bob")
+        world.planned("FROM notes", grants=world.EVERYTHING, schema="main")
+    # The caller's own schema is looked in whatever the session has chosen, another's never.
+    assert world.planned("FROM notes", grants=world.TRADER, schema="u_bob").tables == (TableName("u_alice", "notes"),)
 
 
 def test_case_is_ignored_as_the_engine_ignores_it() -> None:

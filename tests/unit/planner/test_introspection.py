@@ -84,7 +84,7 @@ def test_the_views_are_there_in_other_dialects(dialect: str, connection: duckdb.
 def test_show_tables(connection: duckdb.DuckDBPyConnection) -> None:
     for text in ("SHOW TABLES", "show tables;", "SHOW TABLES -- all", "-- dialect: mysql\nSHOW TABLES"):
         table = connection.sql(world.planned(text, grants=world.TRADER).sql).to_arrow_table()
-        assert table.to_pydict() == {"name": ["market_data", "orders", "positions"]}
+        assert table.to_pydict() == {"name": ["market_data", "notes", "orders", "positions"]}
     assert connection.sql(world.planned("SHOW TABLES", grants=NOBODY).sql).to_arrow_table().num_rows == 0
 
 

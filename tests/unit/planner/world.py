@@ -56,8 +56,8 @@ TABLES = (
     _table("u_bob", "notes", None, (), *_SECRET),
 )
 CATALOG = Catalog({table.table_name: table for table in TABLES})
-EVERYTHING = Grants(select=frozenset({"*"}))
-TRADER = Grants(select=frozenset({"market_data", "positions", "orders", "u_alice.*"}))
+EVERYTHING = Grants(select=frozenset({"*"}), admin=True)
+TRADER = Grants(select=frozenset({"market_data", "positions", "orders"}), create=True, own="u_alice")
 
 _ROWS = {
     "market_data": """
