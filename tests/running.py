@@ -20,13 +20,16 @@ from flightsql_auth.store import StateStore
 
 _ANNOUNCED = re.compile(r"grpc://[^:]+:(\d+)")
 _HTTP = re.compile(r"http://[^:]+:(\d+)")
-USERS = {"admin": ("admin",), "reader": ("reader",), "viewer": ("viewer",), "feed": ("feed",)}
+USERS = {"admin": ("admin",), "reader": ("reader",), "viewer": ("viewer",), "feed": ("feed",), "maker": ("maker",)}
 CONFIG = """
 [roles.viewer]
 select = ["market_data"]
 [roles.feed]
 select = ["market_data"]
 ingest = ["market_data"]
+[roles.maker]
+select = ["market_data", "orders"]
+create = true
 """
 
 

@@ -282,8 +282,8 @@ def _type_of(draft: Draft, node: object) -> pa.DataType | None:
     if isinstance(node, exp.Column):
         name = fold(node.name)
         tables = [bound.table for bound in draft.tables]
-        if draft.target in draft.request.catalog.tables:
-            tables.append(draft.request.catalog.tables[draft.target])
+        target = draft.request.catalog.tables.get(draft.target) if draft.target is not None else None
+        tables += [target] if target is not None else []
         types = {column.type for table in tables for column in table.columns if fold(column.name) == name}
         return types.pop() if len(types) == 1 else None
     if isinstance(node, exp.Literal):

@@ -57,6 +57,11 @@ class PutStream:
                 except DecodeError:
                     break
             break
+        if self._first is None:
+            raise InvalidParameter(
+                "The stream ended before its first message, so that nothing says where its rows belong.",
+                hint="Some drivers send nothing for a table without rows: send its schema, or create the table by SQL.",
+            )
         raise InvalidParameter("The first message has no descriptor.", hint="Name the dataset in its descriptor.")
 
     async def parts(self) -> AsyncIterator[FlightDataParts]:
@@ -151,15 +156,22 @@ async def put_ingest(
     rooms: Rooms, call: Call, command: commands.StatementIngest, stream: PutStream, send: SendMetadata
 ) -> None:
     """CommandStatementIngest in append mode to a dataset: stores the batches and answers with their row count."""
-    if command.if_exists is not commands.IfExists.APPEND or command.temporary or command.transaction_id:
+    if command.if_exists is not commands.IfExists.APPEND or command.temporary:
         raise UnsupportedFeature("Only appending to a dataset is offered.", hint="Use the mode append.")
+    dataset = _dataset(rooms, call, command.table)
+    one = rooms.changes.transactions.of_ingest(call, command.transaction_id)
+    if one is not None:
+        batches = [conform(batch, dataset) async for batch in stream.batches()]
+        await rooms.changes.hold_back(one, dataset, batches)
+        await send(actions.update_result(sum(batch.num_rows for batch in batches)))
+        return
     total = 0
 
     async def count(terms: Terms, rows: int, receipt: Receipt | None) -> None:
         nonlocal total
         total += rows
 
-    await _Store(rooms, call, _dataset(rooms, call, command.table), count, with_terms=False).run(stream)
+    await _Store(rooms, call, dataset, count, with_terms=False).run(stream)
     await send(actions.update_result(total))
 
 
@@ -173,7 +185,7 @@ async def put_table(
         raise UndefinedTable(f"There is no catalog {command.catalog[:60]!r}.")
     if command.if_exists is commands.IfExists.FAIL and command.if_not_exist is commands.IfNotExist.FAIL:
         raise InvalidParameter("The ingest fails whether the table is there or not.", hint="Choose a mode.")
-    one = rooms.changes.transactions.find(call, command.transaction_id)
+    one = rooms.changes.transactions.of_ingest(call, command.transaction_id)
     total = await tables.append(
         rooms.changes,
         call,

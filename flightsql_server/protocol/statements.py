@@ -40,7 +40,7 @@ async def prepared_info(
 ) -> Answer:
     """CommandPreparedStatementQuery, with the values that were bound last."""
     found = rooms.sessions.prepared_text(call, command.handle)
-    one = rooms.changes.transactions.find(call, found.transaction_id)
+    one = rooms.changes.transactions.of_prepared(call, found.transaction_id)
     # GetSchema may come before the values do; to run a statement all of them must be there.
     rows = found.rows if found.rows is not None else (NOTHING,) if run else None
     return await _info(rooms, call, found.text, rows, one, descriptor, run)
@@ -125,7 +125,7 @@ async def prepared_update_put(
     """CommandPreparedStatementUpdate: runs it once for each row of the stream; all of them or none; one count."""
     found = rooms.sessions.prepared_text(call, command.handle)
     rows = await _bound_rows(stream) or found.rows or (NOTHING,)
-    one = rooms.changes.transactions.find(call, found.transaction_id)
+    one = rooms.changes.transactions.of_prepared(call, found.transaction_id)
     await _update(rooms, call, found.text, rows, one, send)
 
 

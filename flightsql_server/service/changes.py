@@ -266,11 +266,17 @@ class Changes:
             async with self._inside(one):
                 one.hold(DATASET)
                 batches = await self._watched(one.work, lambda: read(one.work))
-                self.stage(one, dataset, batches)
+                self._stage(one, dataset, batches)
         count = sum(batch.num_rows for batch in batches)
         return count, pa.table([pa.array([count], pa.int64())], schema=COUNT)
 
-    def stage(self, one: Open, dataset: Dataset, batches: Sequence[pa.RecordBatch]) -> None:
+    async def hold_back(self, one: Open, dataset: Dataset, batches: Sequence[pa.RecordBatch]) -> None:
+        """Rows for a live dataset that come by an ingest inside of a transaction."""
+        async with self._inside(one):
+            one.hold(DATASET)
+            self._stage(one, dataset, batches)
+
+    def _stage(self, one: Open, dataset: Dataset, batches: Sequence[pa.RecordBatch]) -> None:
         """Holds rows back until the transaction commits; LimitReached when there are too many."""
         staged = sum(batch.num_rows for _, batch in one.staged) + sum(batch.num_rows for batch in batches)
         if staged > self._staged_rows:

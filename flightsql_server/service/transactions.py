@@ -112,6 +112,23 @@ class Transactions:
             raise UnknownTransaction("There is no such transaction.", hint="It may have ended: begin a new one.")
         return found
 
+    def of_prepared(self, call: Call, transaction_id: bytes | None) -> Open | None:
+        """The transaction of a statement that was prepared in one; its commands can't name another.
+
+        Where that has ended, it is the one that the session has open since: drivers prepare once and go on.
+        """
+        if not transaction_id or transaction_id in self._open:
+            return self.find(call, transaction_id)
+        return self._only(call) or self.find(call, transaction_id)
+
+    def of_ingest(self, call: Call, transaction_id: bytes | None) -> Open | None:
+        """The transaction that rows belong to. Drivers leave its id out of ingests, so it is the session's only one."""
+        return self.find(call, transaction_id) or self._only(call)
+
+    def _only(self, call: Call) -> Open | None:
+        mine = [one for one in self._open.values() if one.session_key == call.session_key]
+        return mine[0] if len(mine) == 1 else None
+
     def has(self, session_key: str) -> bool:
         """Whether the session has one open."""
         return any(one.session_key == session_key for one in self._open.values())
