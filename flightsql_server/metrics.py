@@ -89,6 +89,12 @@ class Metrics:
         self.waiting_result_bytes = Gauge(
             "flightsql_waiting_result_bytes", "Bytes of results that wait to be fetched.", registry=r
         )
+        self.saved_bytes = Counter(
+            "flightsql_compression_saved_bytes",
+            "Bytes of rows that compression kept off the wire.",
+            ("compression",),
+            registry=r,
+        )
         self.limits_hit = Counter("flightsql_limits_hit", "Calls refused or cut by a limit.", ("limit",), registry=r)
         self.statements_stopped = Counter(
             "flightsql_statements_stopped", "Statements stopped before their end, by cause.", ("cause",), registry=r

@@ -99,16 +99,24 @@ class Catalog:
 
 @dataclass(frozen=True, slots=True)
 class SessionOptions:
-    """What a session has chosen; empty text means: not chosen, ask the next source."""
+    """What a session has chosen; empty text means: not chosen, ask the next source.
+
+    ``statement_timeout_seconds`` and ``max_rows``: 0 leaves it to the server. ``max_staleness_ms``: how old an answer
+    may be although its tables have changed since.
+    """
 
     schema: str = ""
     dialect: str = ""
     time_zone: str = "UTC"
     wire_profile: str = ""
+    compression: str = ""
+    statement_timeout_seconds: float = 0.0
+    max_rows: int = 0
+    max_staleness_ms: int = 0
 
-    def with_(self, **changes: str) -> SessionOptions:
+    def with_(self, **changes: str | float | int) -> SessionOptions:
         """The same options with some replaced."""
-        return replace(self, **changes)
+        return replace(self, **changes)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)

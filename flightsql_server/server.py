@@ -40,6 +40,7 @@ from flightsql_server.protocol.sql_info import SqlInfoFacts
 from flightsql_server.protocol.tickets import TicketSeal
 from flightsql_server.rooms import statement_rooms
 from flightsql_server.service.catalog import CurrentCatalog
+from flightsql_server.service.running import Queries
 from flightsql_server.service.session import Sessions
 
 log = logging.getLogger(__name__)
@@ -190,6 +191,7 @@ class Server:
             sessions=self._sessions,
             statements=statements,
             changes=changes,
+            queries=Queries(metrics),
             writer=self._writer,
             datasets=self._datasets,
             metadata=self._question,

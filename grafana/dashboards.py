@@ -327,6 +327,12 @@ def _changes() -> Row:
         "Changes",
         [
             Panel(
+                "Bytes saved",
+                "Bytes per second that compression kept off the wire.",
+                "Bps",
+                [Query(rate("flightsql_compression_saved_bytes_total", "compression"), "{{compression}}")],
+            ),
+            Panel(
                 "Rows changed",
                 "Rows of users' own tables changed per second.",
                 "rowsps",

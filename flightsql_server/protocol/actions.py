@@ -128,6 +128,11 @@ class Backup:
     name: str
 
 
+@dataclass(frozen=True, slots=True)
+class HealthCheck:
+    """An action that Flight services share by custom: an answer means that the server is well."""
+
+
 ActionRequest = (
     CreatePreparedStatement
     | CreatePreparedSubstraitPlan
@@ -143,6 +148,7 @@ ActionRequest = (
     | GetSessionOptions
     | CloseSession
     | Backup
+    | HealthCheck
 )
 
 
@@ -264,6 +270,8 @@ def decode_action(action: str, body: bytes) -> ActionRequest:
     """
     if action == "Backup":
         return Backup(body.decode("utf-8", "replace"))
+    if action == "HealthCheck":
+        return HealthCheck()
     try:
         if action in _PACKED:
             kinds, build = _PACKED[action]
@@ -339,6 +347,14 @@ def set_session_options_result(errors: Mapping[str, OptionError]) -> bytes:
     for name, error in errors.items():
         result.errors[name].CopyFrom(flight.SetSessionOptionsResult.Error(value=error.name))
     return result.SerializeToString()
+
+
+def renewed_endpoint(ticket: bytes, expires: float) -> bytes:
+    """Result.body of RenewFlightEndpoint: a FlightEndpoint without locations."""
+    endpoint = flight.FlightEndpoint()
+    endpoint.ticket.ticket = ticket
+    endpoint.expiration_time.FromMicroseconds(int(expires * 1e6))
+    return endpoint.SerializeToString()
 
 
 def backup_result(name: str, size: int, versions: Mapping[str, int]) -> bytes:

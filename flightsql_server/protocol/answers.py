@@ -20,6 +20,8 @@ class Answer:
     descriptor: wire.FlightDescriptor
     expires: float | None = None
     records: int = -1
+    runs_at_once: bool = False
+    """Whether asking for the FlightInfo would run the statement."""
 
     def schema_bytes(self) -> bytes:
         """The schema as an encapsulated IPC message."""

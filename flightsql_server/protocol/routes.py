@@ -215,6 +215,10 @@ async def _close_session(rooms: Rooms, call: Call, action: actions.CloseSession)
     return [actions.close_session_result(actions.CloseStatus.CLOSED)]
 
 
+async def _health_check(rooms: Rooms, call: Call, action: actions.HealthCheck) -> list[bytes]:
+    return []
+
+
 async def _backup(rooms: Rooms, call: Call, action: actions.Backup) -> list[bytes]:
     if not rooms.metadata(call).grants.admin:
         raise AccessDenied("You may not make backups.", hint="Ask for a role that administers the server.")
@@ -247,8 +251,19 @@ ACTIONS: dict[str, ActionRoute] = {
     "EndTransaction": ActionRoute(
         actions.EndTransaction, "Commits a transaction or rolls it back.", statements.end_transaction
     ),
+    "CancelFlightInfo": ActionRoute(
+        actions.CancelFlightInfo, "Stops what streams for the tickets of a FlightInfo.", statements.cancel_flight_info
+    ),
+    "CancelQuery": ActionRoute(actions.CancelQuery, "The older form of CancelFlightInfo.", statements.cancel_query),
+    "RenewFlightEndpoint": ActionRoute(
+        actions.RenewFlightEndpoint, "Gives a ticket of a query that lives longer.", statements.renew_endpoint
+    ),
+    "HealthCheck": ActionRoute(actions.HealthCheck, "Answers nothing, if the server is well.", _health_check),
     "SetSessionOptions": ActionRoute(
-        actions.SetSessionOptions, "Sets catalog, schema, dialect or wire_profile of the session.", _set_options
+        actions.SetSessionOptions,
+        "Sets catalog, schema, dialect, time_zone, wire_profile, compression, statement_timeout_seconds, max_rows or "
+        "max_staleness_ms of the session.",
+        _set_options,
     ),
     "GetSessionOptions": ActionRoute(actions.GetSessionOptions, "Tells the session's options.", _get_options),
     "CloseSession": ActionRoute(actions.CloseSession, "Ends the session and its token.", _close_session),

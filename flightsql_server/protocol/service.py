@@ -27,6 +27,7 @@ from flightsql_server.protocol import interceptors, routes
 from flightsql_server.protocol.interceptors import SERVICE, Context, Meter
 from flightsql_server.protocol.tickets import TicketSeal
 from flightsql_server.service.changes import Changes
+from flightsql_server.service.running import Queries
 from flightsql_server.service.session import Sessions
 from flightsql_server.service.statements import Statements
 
@@ -44,6 +45,7 @@ class Rooms:
     sessions: Sessions
     statements: Statements
     changes: Changes
+    queries: Queries
     writer: Writer
     datasets: routes.Datasets
     metadata: routes.Metadata
@@ -179,10 +181,16 @@ class FlightService:
         return wire.SchemaResult(schema=answer.schema_bytes()).SerializeToString()
 
     async def poll_flight_info(self, request: bytes, context: Context, meter: Meter) -> bytes:
-        """PollFlightInfo: not offered; statements start at DoGet, so GetFlightInfo never waits for one."""
+        """PollFlightInfo: complete at the first call, since a query runs at DoGet. A change is never run by it."""
         meter.took(request)
-        await self._call(context)
-        raise UnsupportedFeature("PollFlightInfo is not offered.", hint="GetFlightInfo answers at once.")
+        call = await self._call(context)
+        descriptor = _parsed(wire.FlightDescriptor, request)
+        asked = await routes.info(self.rooms, call, descriptor, meter, run=False)
+        if asked.runs_at_once:
+            raise UnsupportedFeature("This statement runs at once.", hint="Send it by GetFlightInfo or DoPut.")
+        answer = await routes.info(self.rooms, call, descriptor, meter)
+        info = wire.FlightInfo.FromString(answer.flight_info())
+        return wire.PollInfo(info=info, progress=1.0).SerializeToString()
 
     async def do_get(self, request: bytes, context: Context, meter: Meter) -> None:
         """DoGet: the rows behind a ticket."""

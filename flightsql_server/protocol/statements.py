@@ -58,14 +58,16 @@ async def _info(
     prepared = await _prepare(rooms, call, text, rows, one)
     plan = prepared.plan
     if not run:
-        return Answer(prepared.schema, b"", descriptor)
+        at_once = bool(plan.effect) or plan.set_schema is not None or one is not None
+        return Answer(prepared.schema, b"", descriptor, runs_at_once=at_once)
     rows = rows or (NOTHING,)
     if plan.set_schema is not None:
         await _use(rooms, call, plan.set_schema)
     elif plan.effect or one is not None:
         if not plan.effect and len(rows) != 1:
             raise _one_row()
-        count, table = await rooms.changes.run(call, prepared, rows, one)
+        with rooms.queries.noted(call, text):
+            count, table = await rooms.changes.run(call, prepared, rows, one)
         handle, expires = rooms.changes.results.keep(call.principal.name, table)
         # Of a change the count is told here as well: drivers show it as the number of rows changed.
         records = count if plan.effect else table.num_rows
@@ -99,7 +101,8 @@ async def query_rows(rooms: Rooms, call: Call, command: commands.TicketStatement
     prepared = await rooms.statements.prepare(planned, ticket.text, bound.types)
     if prepared.plan.effect:
         raise UnsupportedFeature("The ticket is of another kind.", hint="Ask for the statement again.")
-    return await rooms.statements.run(planned, prepared, make_encoder, send, bound)
+    with rooms.queries.noted(call, ticket.text, command.handle):
+        return await rooms.statements.run(planned, prepared, make_encoder, send, bound)
 
 
 async def _use(rooms: Rooms, call: Call, schema: str) -> None:
@@ -139,7 +142,8 @@ async def _update(
     elif not prepared.plan.effect:
         raise UnsupportedFeature("The statement yields rows.", hint="Send it as a query.")
     else:
-        count, _ = await rooms.changes.run(call, prepared, rows, one)
+        with rooms.queries.noted(call, text):
+            count, _ = await rooms.changes.run(call, prepared, rows, one)
     await send(actions.update_result(count))
 
 
@@ -190,6 +194,34 @@ async def close_prepared(rooms: Rooms, call: Call, action: actions.ClosePrepared
     """ClosePreparedStatement."""
     rooms.sessions.close_prepared(call, action.handle)
     return []
+
+
+def _handle(ticket: bytes) -> bytes:
+    command = commands.decode_command(ticket)
+    return command.handle if isinstance(command, commands.TicketStatementQuery) else b""
+
+
+async def cancel_flight_info(rooms: Rooms, call: Call, action: actions.CancelFlightInfo) -> list[bytes]:
+    """CancelFlightInfo: stops what streams for these tickets, and nothing else of the session."""
+    stopped = [rooms.queries.cancel(call, _handle(ticket)) for ticket in action.tickets]
+    status = actions.CancelStatus.CANCELLED if any(stopped) else actions.CancelStatus.NOT_CANCELLABLE
+    return [actions.cancel_result(status)]
+
+
+async def cancel_query(rooms: Rooms, call: Call, action: actions.CancelQuery) -> list[bytes]:
+    """CancelQuery, the older form."""
+    stopped = [rooms.queries.cancel(call, _handle(ticket)) for ticket in action.tickets]
+    status = actions.CancelStatus.CANCELLED if any(stopped) else actions.CancelStatus.NOT_CANCELLABLE
+    return [actions.cancel_query_result(status)]
+
+
+async def renew_endpoint(rooms: Rooms, call: Call, action: actions.RenewFlightEndpoint) -> list[bytes]:
+    """RenewFlightEndpoint: a ticket for the same query that lives on; a result that waits can't be renewed."""
+    handle = _handle(action.ticket)
+    if not handle or rooms.changes.results.is_handle(handle):
+        raise UnsupportedFeature("This endpoint can't be renewed.", hint="Fetch it, or ask for the statement again.")
+    sealed, expires = rooms.seal.seal(call.principal.name, rooms.seal.open(call.principal.name, handle))
+    return [actions.renewed_endpoint(actions.ticket_statement_query(sealed), expires)]
 
 
 async def begin_transaction(rooms: Rooms, call: Call, action: actions.BeginTransaction) -> list[bytes]:

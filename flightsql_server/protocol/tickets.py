@@ -11,7 +11,7 @@ import json
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from flightsql_server.errors import InvalidStatementHandle
 from flightsql_server.model import SessionOptions
 
-_VERSION = b"\x02"
+_VERSION = b"\x03"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +52,7 @@ class TicketSeal:
                 ticket.dialect,
                 ticket.wire_profile,
                 base64.b64encode(ticket.parameters).decode(),
-                options.schema,
-                options.dialect,
-                options.time_zone,
-                options.wire_profile,
+                *astuple(options),
             ],
             separators=(",", ":"),
         ).encode()

@@ -43,6 +43,7 @@ from flightsql_server.service import parameters
 from flightsql_server.service.admission import Admission
 from flightsql_server.service.catalog import CurrentCatalog
 from flightsql_server.service.plans import COUNT, Inside, Plans, Prepared
+from flightsql_server.service.profiles import in_profile
 from flightsql_server.service.results import Results
 from flightsql_server.service.transactions import Open, Transactions
 
@@ -99,7 +100,7 @@ class Changes:
         if effect in (BEGIN, COMMIT, ROLLBACK):
             await self._control(call, effect, one)
             return 0, COUNT.empty_table()
-        async with self._timed():
+        async with self._timed(call):
             if effect == DATASET:
                 return await self._insert(call, prepared, rows, one)
             if one is None:
@@ -202,7 +203,7 @@ class Changes:
                     "The result is too large for a transaction, where it is read to the end first.",
                     hint="Ask for less, or ask outside of the transaction.",
                 )
-            batches.append(batch.cast(prepared.schema) if prepared.cast else batch)
+            batches.append(in_profile(batch, prepared.schema) if prepared.cast else batch)
         return pa.Table.from_batches(batches, prepared.schema)
 
     async def append(
@@ -215,7 +216,7 @@ class Changes:
 
         It is given the transaction and the catalog as it is there, and tells the count and whether it made a table.
         """
-        async with self._timed():
+        async with self._timed(call):
             if one is not None:
                 async with self._inside(one):
                     one.hold(ROWS)
@@ -289,15 +290,16 @@ class Changes:
     # ---- threads and time
 
     @asynccontextmanager
-    async def _timed(self) -> AsyncIterator[None]:
+    async def _timed(self, call: Call) -> AsyncIterator[None]:
+        seconds = min(self._seconds, call.options.statement_timeout_seconds or self._seconds)
         try:
-            async with asyncio.timeout(self._seconds):
+            async with asyncio.timeout(seconds):
                 yield
         except TimeoutError as error:
             self._metrics.limit("query.seconds")
             self._metrics.statements_stopped.labels("timeout").inc()
             raise StatementTimeout(
-                f"The statement took longer than {self._seconds:g} seconds.", hint="Change less at a time."
+                f"The statement took longer than {seconds:g} seconds.", hint="Change less at a time."
             ) from error
 
     async def _watched(self, work: UserTransaction, step: Callable[[], T]) -> T:

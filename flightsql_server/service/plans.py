@@ -120,6 +120,7 @@ class Plans:
             call.dialect,
             call.options.schema,
             call.options.time_zone,
+            call.options.max_rows,
             call.wire_profile,
             call.principal.name,
             grants,

@@ -2,17 +2,18 @@
 statement (FlightInfo, GetSchema, the stream) gives the same schema.
 
 ``standard`` sends what the engine gives. ``jdbc`` is for the stock Java driver, which can't read dictionaries, nested
-types or zoned timestamps: those arrive as text, and as timestamps without zone in UTC.
+types or zoned timestamps: those arrive as text, and as timestamps without zone in UTC. ``grafana`` is for dashboards,
+which show text, numbers, booleans and times only, and read every time as nanoseconds.
 """
 
 from __future__ import annotations
 
 import pyarrow as pa
 
-from flightsql_server.errors import InvalidParameter
+from flightsql_server.errors import DataError, InvalidParameter
 
-STANDARD, JDBC = "standard", "jdbc"
-PROFILES = (STANDARD, JDBC)
+STANDARD, JDBC, GRAFANA = "standard", "jdbc", "grafana"
+PROFILES = (STANDARD, JDBC, GRAFANA)
 # The driver names itself only since version 19; before, all that tells it is the gRPC library for Java.
 _AGENTS = (("jdbc flight sql driver", JDBC), ("grpc-java", JDBC))
 
@@ -34,23 +35,34 @@ def checked_profile(name: str) -> str:
 
 def wrap_sql(profile: str, sql: str, schema: pa.Schema) -> str:
     """The statement, with those columns turned into text by the engine that only it can write as SQL does."""
-    if profile != JDBC or not any(_is_nested(field.type) for field in schema):
+    as_text = [_is_text(profile, field.type) for field in schema]
+    if not any(as_text):
         return sql
     aliases = [f"c{i}" for i in range(len(schema))]
     columns = [
-        f"CAST({alias} AS VARCHAR) AS {_quoted(field.name)}"
-        if _is_nested(field.type)
-        else f"{alias} AS {_quoted(field.name)}"
-        for alias, field in zip(aliases, schema, strict=True)
+        f"CAST({alias} AS VARCHAR) AS {_quoted(field.name)}" if text else f"{alias} AS {_quoted(field.name)}"
+        for alias, field, text in zip(aliases, schema, as_text, strict=True)
     ]
     return f"SELECT {', '.join(columns)} FROM ({sql}) AS wire({', '.join(aliases)})"
 
 
 def wire_schema(profile: str, schema: pa.Schema) -> pa.Schema:
     """The schema that the profile sends for rows of ``schema``."""
-    if profile != JDBC:
+    kinds = {JDBC: _jdbc_type, GRAFANA: _grafana_type}
+    if profile not in kinds:
         return schema
-    return pa.schema([field.with_type(_jdbc_type(field.type)) for field in schema])
+    return pa.schema([field.with_type(kinds[profile](field.type)) for field in schema])
+
+
+def in_profile(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """The batch in the types of its profile; DataError for a time that those can't hold."""
+    try:
+        return batch.cast(schema)
+    except pa.ArrowInvalid as error:
+        raise DataError(
+            "A time lies outside of 1677 to 2262, which is all that the wire profile can show.",
+            hint="Leave it out, or choose the profile standard.",
+        ) from error
 
 
 def _jdbc_type(type_: pa.DataType) -> pa.DataType:
@@ -61,6 +73,24 @@ def _jdbc_type(type_: pa.DataType) -> pa.DataType:
     if isinstance(type_, pa.BaseExtensionType):
         return pa.string()
     return type_
+
+
+def _grafana_type(type_: pa.DataType) -> pa.DataType:
+    types = pa.types
+    if types.is_decimal(type_) or types.is_float16(type_):
+        return pa.float64()
+    if types.is_timestamp(type_) or types.is_date(type_):
+        return pa.timestamp("ns")
+    if types.is_dictionary(type_) or types.is_null(type_) or types.is_time(type_):
+        return pa.string()
+    return type_
+
+
+def _is_text(profile: str, type_: pa.DataType) -> bool:
+    """Whether the engine is to write the column as text."""
+    if profile == GRAFANA and (pa.types.is_binary(type_) or pa.types.is_interval(type_)):
+        return True
+    return profile != STANDARD and _is_nested(type_)
 
 
 def _is_nested(type_: pa.DataType) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import zoneinfo
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -28,6 +29,11 @@ DIALECT_HEADER = "x-sql-dialect"
 PROFILE_HEADER = "x-wire-profile"
 COMPRESSION_HEADER = "x-compression"
 COMPRESSIONS = ("none", "lz4", "zstd")
+_NUMBERS: dict[str, type[float] | type[int]] = {
+    "statement_timeout_seconds": float,
+    "max_rows": int,
+    "max_staleness_ms": int,
+}
 # Sessions without a token of ours whose options are kept; the one used longest ago is forgotten first.
 _KEPT_IN_MEMORY = 10_000
 
@@ -74,9 +80,7 @@ class Sessions:
             user = self._store.user_options(principal.name)
             dialect = dialect or user.get("dialect", "") or self._default_dialect
             profile = profile or user.get("wire_profile", "") or profile_of_agent(headers.get("user-agent", ""))
-        compression = headers.get(COMPRESSION_HEADER, "none")
-        if compression not in COMPRESSIONS:
-            raise InvalidParameter(f"{COMPRESSION_HEADER} can't be {compression[:40]!r}.", hint=_one_of(COMPRESSIONS))
+        compression = _checked_compression(headers.get(COMPRESSION_HEADER) or options.compression or "none")
         return Call(
             principal=principal,
             session_key=key,
@@ -114,15 +118,26 @@ class Sessions:
             return options.with_(dialect=self._checked_dialect(value) if value else "")
         if name == "wire_profile":
             return options.with_(wire_profile=checked_profile(value) if value else "")
+        if name == "compression":
+            return options.with_(compression=_checked_compression(value) if value else "")
+        if name == "time_zone":
+            return options.with_(time_zone=_checked_zone(value) if value else "UTC")
+        if name in _NUMBERS:
+            return options.with_(**{name: _checked_number(name, value) if value else 0})
         raise KeyError(name)
 
-    def shown(self, call: Call) -> dict[str, str]:
+    def shown(self, call: Call) -> dict[str, str | float | int]:
         """The options as GetSessionOptions tells them, with the defaults that hold."""
         return {
             "catalog": CATALOG,
             "schema": call.options.schema or "main",
             "dialect": call.dialect,
             "wire_profile": call.wire_profile,
+            "time_zone": call.options.time_zone,
+            "compression": call.compression or "none",
+            "statement_timeout_seconds": call.options.statement_timeout_seconds,
+            "max_rows": call.options.max_rows,
+            "max_staleness_ms": call.options.max_staleness_ms,
         }
 
     def save(self, call: Call, options: SessionOptions) -> None:
@@ -186,6 +201,30 @@ class Sessions:
         """Lets go of all that an ended session has."""
         self._options.pop(key, None)
         self._metrics.prepared_statements.dec(len(self._prepared.pop(key, {})))
+
+
+def _checked_compression(name: str) -> str:
+    if name not in COMPRESSIONS:
+        raise InvalidParameter(f"There is no compression {name[:40]!r}.", hint=_one_of(COMPRESSIONS))
+    return name
+
+
+def _checked_zone(name: str) -> str:
+    known = {zone.lower(): zone for zone in zoneinfo.available_timezones()}
+    if name.lower() not in known:
+        raise InvalidParameter(f"There is no time zone {name[:60]!r}.", hint="Give a name such as Europe/Vienna.")
+    return known[name.lower()]
+
+
+def _checked_number(name: str, text: str) -> float | int:
+    kind = _NUMBERS[name]
+    try:
+        number = kind(text)
+    except ValueError:
+        number = kind(-1)
+    if not 0 <= number < 2**53:
+        raise InvalidParameter(f"{name} can't be {text[:40]!r}.", hint="Give a number, 0 for the server's own limit.")
+    return number
 
 
 def _one_of(names: object) -> str:

@@ -18,6 +18,7 @@ import pyarrow as pa
 from flightsql_server.errors import ResultTooLarge, StatementTimeout
 from flightsql_server.metrics import Metrics
 from flightsql_server.model import Call, Engine, TableName
+from flightsql_server.service import profiles
 from flightsql_server.service.admission import Admission
 from flightsql_server.service.caches import BoundedCache, Encoded
 from flightsql_server.service.catalog import CurrentCatalog
@@ -74,6 +75,7 @@ class Statements:
         *,
         limits: StatementLimits,
         results: BoundedCache[Encoded],
+        newest: int = 1_000,
     ) -> None:
         self._engine = engine
         self._catalog = catalog
@@ -84,6 +86,8 @@ class Statements:
         self._versions = versions
         self._limits = limits
         self._results = results
+        # The newest answer to each question, whatever has changed since: for sessions that take one of a certain age.
+        self._newest: BoundedCache[tuple[Encoded, float]] = BoundedCache("newest", metrics, entries=newest)
         self._seconds = {stage: metrics.stage_seconds.labels(stage) for stage in ("first_rows", "stream")}
 
     async def run(
@@ -96,19 +100,20 @@ class Statements:
         """
         key = self._result_key(prepared, call.compression, bound)
         if key is not None:
-            kept = self._results.get(key)
+            kept = self._results.get(key) or self._stale(key, call.options.max_staleness_ms)
             if kept is not None:
                 for message in kept.messages:
                     await send(message)
                 return kept.rows
+        seconds = min(self._limits.seconds, call.options.statement_timeout_seconds or self._limits.seconds)
         try:
-            async with asyncio.timeout(self._limits.seconds), self._admission.slot():
+            async with asyncio.timeout(seconds), self._admission.slot():
                 return await self._run(call, prepared, make_encoder, send, key, bound)
         except TimeoutError as error:
             self._metrics.limit("query.seconds")
             self._metrics.statements_stopped.labels("timeout").inc()
             raise StatementTimeout(
-                f"The statement took longer than {self._limits.seconds:g} seconds.", hint="Ask for less."
+                f"The statement took longer than {seconds:g} seconds.", hint="Ask for less."
             ) from error
         except asyncio.CancelledError:
             self._metrics.statements_stopped.labels("client_gone").inc()
@@ -120,7 +125,7 @@ class Statements:
         prepared: Prepared,
         make_encoder: EncoderFactory,
         send: Send,
-        key: object | None,
+        key: tuple[object, ...] | None,
         bound: Bound,
     ) -> int:
         running = _Running(self._engine, prepared, bound, make_encoder(prepared.schema, call.compression))
@@ -146,6 +151,8 @@ class Statements:
                     break
                 messages = await asyncio.shield(step)
             self._seconds["stream"].observe(time.perf_counter() - started)
+            if call.compression and running.saved_bytes > 0:
+                self._metrics.saved_bytes.labels(call.compression).inc(running.saved_bytes)
             return running.rows
         finally:
             await self._stop(running, step)
@@ -181,16 +188,27 @@ class Statements:
             if version is None:
                 return None
             versions.append(version)
-        return (prepared.sql, prepared.options.time_zone, prepared.schema, compression, bound.content, tuple(versions))
+        options = prepared.options
+        question = (prepared.sql, options.time_zone, options.max_rows, prepared.schema, compression, bound.content)
+        return (*question, tuple(versions))
 
     def _version(self, name: TableName) -> int | None:
         table = self._catalog.current.tables.get(name)
         return self._versions.get(table.dataset) if table is not None and table.dataset is not None else None
 
-    def _keep(self, key: object, messages: list[bytes], rows: int) -> None:
+    def _keep(self, key: tuple[object, ...], messages: list[bytes], rows: int) -> None:
         size = sum(map(len, messages))
         if size <= self._limits.cached_result_bytes:
-            self._results.put(key, Encoded(tuple(messages), rows), size)
+            encoded = Encoded(tuple(messages), rows)
+            self._results.put(key, encoded, size)
+            self._newest.put(key[:-1], (encoded, time.monotonic()))
+
+    def _stale(self, key: tuple[object, ...], max_staleness_ms: int) -> Encoded | None:
+        """An answer of before the last change, if the session takes one so old."""
+        found = self._newest.get(key[:-1]) if max_staleness_ms else None
+        if found is None or (time.monotonic() - found[1]) * 1000 > max_staleness_ms:
+            return None
+        return found[0]
 
     def _submit(self, work: Callable[[], list[bytes]]) -> asyncio.Future[list[bytes]]:
         return asyncio.get_running_loop().run_in_executor(self._pool, work)
@@ -204,6 +222,7 @@ class _Running:
         self._encoder = encoder
         self._stream = engine.open(prepared.sql, prepared.options, prepared.batch_rows, bound.values)
         self.rows = 0
+        self.saved_bytes = 0
         self.ended = False
 
     def first(self) -> list[bytes]:
@@ -219,13 +238,18 @@ class _Running:
     def next(self) -> list[bytes]:
         """The next batch's messages; empty at the end."""
         batch = self._stream.read()
-        if batch is None:
+        most = self._prepared.options.max_rows
+        if batch is not None and most:
+            batch = batch.slice(0, most - self.rows)
+        if batch is None or (most and self.rows >= most):
             self.ended = True
             return []
         self.rows += batch.num_rows
         if self._prepared.cast:
-            batch = batch.cast(self._prepared.schema)
-        return list(self._encoder.encode(batch))
+            batch = profiles.in_profile(batch, self._prepared.schema)
+        messages = list(self._encoder.encode(batch))
+        self.saved_bytes += batch.nbytes - sum(map(len, messages))
+        return messages
 
     def cancel(self) -> None:
         self._stream.cancel()
