@@ -17,7 +17,7 @@ from flightsql_server.service.admission import Admission
 from flightsql_server.service.caches import BoundedCache
 from flightsql_server.service.catalog import CurrentCatalog
 from flightsql_server.service.changes import Changes
-from flightsql_server.service.plans import Plans
+from flightsql_server.service.plans import Operations, Plans
 from flightsql_server.service.results import Results
 from flightsql_server.service.statements import StatementLimits, Statements
 from flightsql_server.service.transactions import Transactions
@@ -32,6 +32,7 @@ def statement_rooms(
     pool: ThreadPoolExecutor,
     writer: Writer,
     datasets: Mapping[str, Dataset],
+    operations: Operations,
 ) -> tuple[Statements, Changes]:
     """What runs queries and what changes something; both share plans, slots and limits."""
     admission = Admission(
@@ -40,7 +41,7 @@ def statement_rooms(
         queue=config.integer("query.queue"),
         queue_seconds=config.number("query.queue_seconds"),
     )
-    plans = _plans(config, metrics, engine, catalog, policies, pool)
+    plans = _plans(config, metrics, engine, catalog, policies, pool, operations)
     limits = _limits(config)
     statements = Statements(
         engine,
@@ -94,6 +95,7 @@ def _plans(
     catalog: CurrentCatalog,
     policies: Policies,
     pool: ThreadPoolExecutor,
+    operations: Operations,
 ) -> Plans:
     return Plans(
         engine,
@@ -109,6 +111,7 @@ def _plans(
         ),
         plans=BoundedCache("plans", metrics, entries=config.integer("cache.plans")),
         shapes=BoundedCache("shapes", metrics, entries=config.integer("cache.plans")),
+        operations=operations,
     )
 
 

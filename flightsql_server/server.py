@@ -40,6 +40,7 @@ from flightsql_server.protocol.sql_info import SqlInfoFacts
 from flightsql_server.protocol.tickets import TicketSeal
 from flightsql_server.rooms import statement_rooms
 from flightsql_server.service.catalog import CurrentCatalog
+from flightsql_server.service.operations import OperationsTables
 from flightsql_server.service.running import Queries
 from flightsql_server.service.session import Sessions
 
@@ -182,16 +183,28 @@ class Server:
 
     def _rooms(self) -> Rooms:
         config, metrics = self.config, self.metrics
+        queries = Queries(metrics)
         statements, changes = statement_rooms(
-            config, metrics, self._engine, self._catalog, self._policies, self._pool, self._writer, self._datasets
+            config,
+            metrics,
+            self._engine,
+            self._catalog,
+            self._policies,
+            self._pool,
+            self._writer,
+            self._datasets,
+            lambda: operations.rows(),
         )
         self._transactions = changes.transactions
+        operations = OperationsTables(
+            queries, self._sessions, changes.transactions, self._store.live_sessions, self._pool
+        )
         return Rooms(
             authenticator=self._authenticator,
             sessions=self._sessions,
             statements=statements,
             changes=changes,
-            queries=Queries(metrics),
+            queries=queries,
             writer=self._writer,
             datasets=self._datasets,
             metadata=self._question,

@@ -6,7 +6,7 @@ from sqlglot import exp
 
 from flightsql_server.errors import UnsupportedFeature
 from flightsql_server.model import INFORMATION_SCHEMA
-from flightsql_server.planner import functions, introspection
+from flightsql_server.planner import functions, introspection, operations
 from flightsql_server.planner.names import fold, shown
 from flightsql_server.planner.request import BoundTable, Draft
 from flightsql_server.planner.visibility import find_table
@@ -98,6 +98,8 @@ def _bind_table(draft: Draft, node: exp.Table, ctes: Names) -> exp.Expr | None:
         return None
     if fold(schema) == INFORMATION_SCHEMA and fold(catalog) in ("", fold(draft.request.catalog.name)):
         return introspection.expose(draft, node, fold(name))
+    if operations.is_operations(draft, schema, catalog):
+        return introspection.derive(draft, node, fold(name), operations.rows_sql(draft, node, fold(name)))
     table = find_table(draft.request, name, schema, catalog)
     draft.tables.append(BoundTable(node, table))
     return None

@@ -59,7 +59,13 @@ def expose(draft: Draft, node: exp.Table, view_name: str) -> exp.Expr:
         raise UndefinedTable(
             f'Table "{INFORMATION_SCHEMA}.{shown(node.name)}" does not exist.', hint=f"There are: {', '.join(VIEWS)}."
         )
-    text = view.select(rows(view_name, draft.request.catalog.name, visible(draft.request)))
+    return derive(
+        draft, node, view_name, view.select(rows(view_name, draft.request.catalog.name, visible(draft.request)))
+    )
+
+
+def derive(draft: Draft, node: exp.Table, view_name: str, text: str) -> exp.Expr:
+    """Puts a derived table of this text, which is ours, in the place of ``node``."""
     alias = node.args.get("alias") or exp.TableAlias(this=exp.to_identifier(view_name, quoted=True))
     # The text is ours, made of quoted names and literals; as a tree it would cost a node for each cell.
     derived = exp.Subquery(this=exp.Var(this=text), alias=alias)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -48,6 +49,8 @@ class Request:
     backend_dialect: str = "duckdb"
     parameters: tuple[pa.DataType, ...] | None = None
     """The types of the values that are bound; None: not bound yet, so they are guessed."""
+    operations: Mapping[str, Sequence[tuple[str | int | None, ...]]] | None = None
+    """The rows of the tables of ``ops``, where the statement may name them."""
 
 
 @dataclass(frozen=True, slots=True)

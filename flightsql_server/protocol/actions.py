@@ -133,6 +133,14 @@ class HealthCheck:
     """An action that Flight services share by custom: an answer means that the server is well."""
 
 
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """An action of this server's own: ends the session or the query whose id is the body."""
+
+    kind: str
+    id: str
+
+
 ActionRequest = (
     CreatePreparedStatement
     | CreatePreparedSubstraitPlan
@@ -149,6 +157,7 @@ ActionRequest = (
     | CloseSession
     | Backup
     | HealthCheck
+    | Kill
 )
 
 
@@ -272,6 +281,8 @@ def decode_action(action: str, body: bytes) -> ActionRequest:
         return Backup(body.decode("utf-8", "replace"))
     if action == "HealthCheck":
         return HealthCheck()
+    if action in ("KillSession", "KillQuery"):
+        return Kill(action.removeprefix("Kill").lower(), body.decode("utf-8", "replace").strip())
     try:
         if action in _PACKED:
             kinds, build = _PACKED[action]

@@ -215,6 +215,25 @@ async def _close_session(rooms: Rooms, call: Call, action: actions.CloseSession)
     return [actions.close_session_result(actions.CloseStatus.CLOSED)]
 
 
+async def _kill(rooms: Rooms, call: Call, action: actions.Kill) -> list[bytes]:
+    if not rooms.metadata(call).grants.admin:
+        raise AccessDenied("You may not end what others do.", hint="Ask for a role that administers the server.")
+    if action.kind == "query":
+        found = action.id.isdecimal() and rooms.queries.kill(int(action.id[:18]))
+    else:
+        found = rooms.authenticator.is_live(action.id)
+        if found:
+            await asyncio.get_running_loop().run_in_executor(rooms.pool, rooms.authenticator.revoke, action.id)
+            rooms.sessions.forget(action.id)
+            await rooms.changes.transactions.end_session(action.id)
+            for one in rooms.queries.all():
+                if one.call.session_key == action.id:
+                    rooms.queries.stop(one)
+    if not found:
+        raise InvalidParameter(f"There is no such {action.kind}.", hint="ops.sessions and ops.queries list them.")
+    return []
+
+
 async def _health_check(rooms: Rooms, call: Call, action: actions.HealthCheck) -> list[bytes]:
     return []
 
@@ -267,6 +286,8 @@ ACTIONS: dict[str, ActionRoute] = {
     ),
     "GetSessionOptions": ActionRoute(actions.GetSessionOptions, "Tells the session's options.", _get_options),
     "CloseSession": ActionRoute(actions.CloseSession, "Ends the session and its token.", _close_session),
+    "KillSession": ActionRoute(actions.Kill, "For administrators: ends the session of the id in its body.", _kill),
+    "KillQuery": ActionRoute(actions.Kill, "For administrators: stops the statement of that number.", _kill),
     "Backup": ActionRoute(
         actions.Backup, "For administrators: copies all data under the name that is its body.", _backup
     ),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -27,6 +27,9 @@ from flightsql_server.service.catalog import CurrentCatalog
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+
+Operations = Callable[[], Awaitable[Mapping[str, Sequence[tuple[str | int | None, ...]]]]]
+"""Gives the rows of the tables of ``ops`` as they are now."""
 
 COUNT = pa.schema([pa.field("count", pa.int64(), False)])
 """The columns of what a change answers when it is sent as a query: how many rows it touched."""
@@ -88,6 +91,7 @@ class Plans:
         planner_limits: planner.PlannerLimits,
         plans: BoundedCache[Prepared],
         shapes: BoundedCache[Family],
+        operations: Operations,
     ) -> None:
         self._engine = engine
         self._catalog = catalog
@@ -98,6 +102,7 @@ class Plans:
         self._plans = plans
         self._shapes = shapes
         self._marks = templates.Marks()
+        self._operations = operations
         self._seconds = {stage: metrics.stage_seconds.labels(stage) for stage in ("plan", "describe")}
 
     async def prepare(
@@ -131,7 +136,8 @@ class Plans:
         found = self._plans.get(key)
         if found is not None:
             return found
-        shape = templates.shape_of(text) if len(text) <= self._planner_limits.sql_bytes else None
+        operations = await self._operations() if grants.admin and "ops" in text.lower() else None
+        shape = templates.shape_of(text) if operations is None and len(text) <= self._planner_limits.sql_bytes else None
         if shape is not None:
             found = self._fill(shape, key[1:])
         if found is None:
@@ -146,11 +152,13 @@ class Plans:
                 server_version=self._server_version,
                 backend_dialect=self._engine.capabilities.dialect,
                 parameters=parameters,
+                operations=operations,
             )
             found = await self._in_pool(lambda: self._prepare(request, call, inside))
             if inside is None and shape is not None and found.plan.values:
                 await self._learn(shape, key[1:], request, call, found)
-        self._plans.put(key, found)
+        if operations is None:
+            self._plans.put(key, found)
         return found
 
     def _fill(self, shape: templates.Shape, rights: tuple[Hashable, ...]) -> Prepared | None:

@@ -68,6 +68,13 @@ class Queries:
             self.stop(one)
         return bool(mine)
 
+    def kill(self, number: int) -> bool:
+        """Stops the statement of that number, whoever runs it; False when there is none."""
+        one = self._running.get(number)
+        if one is not None:
+            self.stop(one)
+        return one is not None
+
     def stop(self, one: Running) -> None:
         """Stops a statement."""
         one.asked_to_stop = True

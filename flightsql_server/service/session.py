@@ -182,6 +182,10 @@ class Sessions:
             del self._prepared[call.session_key]
         self._metrics.prepared_statements.dec()
 
+    def prepared_count(self, key: str) -> int:
+        """How many statements the session has prepared."""
+        return len(self._prepared.get(key, ()))
+
     @contextmanager
     def busy(self, call: Call) -> Iterator[None]:
         """While the block runs the session counts as in use, and is not ended to make room for another."""

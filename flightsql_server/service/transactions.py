@@ -129,6 +129,10 @@ class Transactions:
         mine = [one for one in self._open.values() if one.session_key == call.session_key]
         return mine[0] if len(mine) == 1 else None
 
+    def session_keys(self) -> list[str]:
+        """The session of each open transaction."""
+        return [one.session_key for one in self._open.values()]
+
     def has(self, session_key: str) -> bool:
         """Whether the session has one open."""
         return any(one.session_key == session_key for one in self._open.values())

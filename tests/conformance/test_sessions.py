@@ -172,12 +172,12 @@ def test_staleness_is_allowed_to_those_who_ask(tmp_path: Path) -> None:
         stale.adbc_connection.set_options(**{"adbc.flight.sql.session.option.max_staleness_ms": "60000"})
         answers = []
         for _ in range(2):
-            for connection in (fresh, stale):
+            for connection in (stale, fresh):
                 with connection.cursor() as cursor:
                     cursor.execute("SELECT count(*) FROM market_data_history")
                     answers.append(cursor.fetchone()[0])
             feeding.execute("INSERT INTO market_data (symbol, last_price, timestamp) VALUES ('TICK', 1, now())")
-    assert answers == [0, 0, 1, 0]
+    assert answers == [0, 0, 0, 1]
 
 
 # ---- cancel, renew, poll
