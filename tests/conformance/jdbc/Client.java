@@ -38,9 +38,9 @@ public final class Client {
     private static final DateTimeFormatter MICROSECONDS = DateTimeFormatter.ofPattern("yyyy-MM-dd'T'HH:mm:ss.SSSSSS");
 
     /** Without a calendar the driver shifts every time by the zone of the machine it runs on. */
-    private static final Calendar UTC = Calendar.getInstance(TimeZone.getTimeZone("UTC"));
+    static final Calendar UTC = Calendar.getInstance(TimeZone.getTimeZone("UTC"));
 
-    private interface Case {
+    interface Case {
         Object run() throws Exception;
     }
 
@@ -362,14 +362,14 @@ public final class Client {
         return Map.of("answers", answers, "failures", failures);
     }
 
-    private static List<Map<String, Object>> query(Connection connection, String sql) throws SQLException {
+    static List<Map<String, Object>> query(Connection connection, String sql) throws SQLException {
         try (Statement statement = connection.createStatement()) {
             return rows(statement.executeQuery(sql));
         }
     }
 
     /** The rows by column name; closes the set. */
-    private static List<Map<String, Object>> rows(ResultSet set) throws SQLException {
+    static List<Map<String, Object>> rows(ResultSet set) throws SQLException {
         List<Map<String, Object>> found = new ArrayList<>();
         try (set) {
             ResultSetMetaData columns = set.getMetaData();
@@ -408,7 +408,7 @@ public final class Client {
         }
     }
 
-    private static void report(String name, Case body) {
+    static void report(String name, Case body) {
         StringBuilder line = new StringBuilder("{\"case\":");
         write(line, name);
         try {
