@@ -11,17 +11,28 @@ import pytest
 from flightsql_server.protocol import flight_sql_pb2 as wire
 from tests.components import require
 from tests.conformance.clients import Cases, arrow, run
-from tests.running import RunningServer
+from tests.running import RunningServer, running_server
 
 HERE = Path(__file__).parent / "go"
 
 
 @pytest.fixture(scope="module")
-def cases(server: RunningServer, tmp_path_factory: pytest.TempPathFactory) -> Cases:
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     go = require("go")
-    program = tmp_path_factory.mktemp("go") / "client"
-    run([go, "build", "-C", HERE, "-mod=readonly", "-buildvcs=false", "-o", program, "."], GOWORK="off", **_home())
+    built = tmp_path_factory.mktemp("go") / "client"
+    run([go, "build", "-C", HERE, "-mod=readonly", "-buildvcs=false", "-o", built, "."], GOWORK="off", **_home())
+    return built
+
+
+@pytest.fixture(scope="module")
+def cases(server: RunningServer, program: Path) -> Cases:
     return Cases(run([program, f"127.0.0.1:{server.port}", "reader", "reader"]))
+
+
+@pytest.fixture(scope="module")
+def changes(program: Path, tmp_path_factory: pytest.TempPathFactory) -> Cases:
+    with running_server(tmp_path_factory.mktemp("own")) as own:
+        return Cases(run([program, f"127.0.0.1:{own.port}", "maker", "maker", "changes"]))
 
 
 def _home() -> dict[str, str]:
@@ -110,3 +121,21 @@ def test_sql_info(cases: Cases) -> None:
     assert "flightsql-server" in found[0]
     assert "true" in found[3]
     assert cases.value("all sql info") >= len(wire.SqlInfo.keys())
+
+
+def test_changes_are_counted(changes: Cases) -> None:
+    assert [changes.value(name) for name in ("create", "insert", "update", "bound")] == [0, 2, 2, 3]
+    assert changes.value("rows") == [["1", "z"], ["2", "z"], ["3", "n3"], ["4", "n4"], ["5", "n5"], ["11", "y"]]
+
+
+def test_values_are_bound_to_a_query(changes: Cases) -> None:
+    assert changes.value("bound query") == [["n4"]]
+
+
+def test_transactions_by_id(changes: Cases) -> None:
+    assert changes.value("rollback") == [1, [["6"]], [["5"]]]
+    assert changes.value("commit") == [1, [["6"]], [["5"]]]
+
+
+def test_an_ended_transaction_is_refused_by_the_client(changes: Cases) -> None:
+    assert changes.error("ended")

@@ -1,7 +1,7 @@
 // Drives Go's Flight SQL client through every case and prints one JSON line for each:
 // {"case": …, "value": …} or {"case": …, "error": …, "code": …}. It judges nothing; the test that starts it compares.
 //
-// Arguments: address, user, password.
+// Arguments: address, user, password, and "changes" for what changes something.
 package main
 
 import (
@@ -155,6 +155,10 @@ func main() {
 		os.Exit(1)
 	}
 	defer client.Close()
+	if len(os.Args) > 4 && os.Args[4] == "changes" {
+		changes(ctx, client)
+		return
+	}
 	statementCases(ctx, client)
 	metadataCases(ctx, client)
 }
