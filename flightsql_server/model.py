@@ -56,7 +56,8 @@ class Table:
 
     ``key`` is the primary key (empty: none). ``dataset`` is the dataset it shows, or None. Tables of datasets are
     versioned: the writer counts their commits, which lets results be cached. ``parts``: the engine keeps the rows in
-    tables of ``STORE_SCHEMA`` whose names are this and a day.
+    tables of ``STORE_SCHEMA`` whose names are this and a day. ``definition``: of a user's view, the statement that made
+    it, in the engine's dialect; it is read in its place, under the rights of who asks.
     """
 
     schema: str
@@ -67,6 +68,7 @@ class Table:
     dataset: str | None = None
     comment: str = ""
     parts: str = ""
+    definition: str = ""
 
     def is_part(self, name: TableName) -> bool:
         """Whether the engine's table of that name holds rows of this one."""

@@ -9,7 +9,7 @@ import duckdb
 import pyarrow as pa
 
 from flightsql_server import errors
-from flightsql_server.model import LIVE_TABLE, Changed, Column, Table, TableName
+from flightsql_server.model import LIVE_TABLE, VIEW, Changed, Column, Table, TableName
 
 _CHANGES = frozenset(
     {
@@ -48,7 +48,20 @@ def user_tables(connection: duckdb.DuckDBPyConnection) -> list[Table]:
         types = connection.sql(f"SELECT * FROM {quoted(name)} LIMIT 0").to_arrow_table().schema.types
         made = tuple(Column(column, type_, nullable) for (column, nullable), type_ in zip(columns, types, strict=True))
         tables.append(Table(name.schema, name.name, made, LIVE_TABLE, keys[name]))
-    return tables
+    views = connection.execute(
+        "SELECT schema_name, view_name, sql FROM duckdb_views() WHERE starts_with(schema_name, 'u_') AND NOT internal"
+    ).fetchall()
+    return tables + [_view(connection, TableName(schema, name), sql) for schema, name, sql in views]
+
+
+def _view(connection: duckdb.DuckDBPyConnection, name: TableName, sql: str) -> Table:
+    """A view as the catalog shows it; one whose tables have changed under it has no columns, and can be dropped."""
+    try:
+        schema = connection.sql(f"SELECT * FROM {quoted(name)} LIMIT 0").to_arrow_table().schema
+    except duckdb.Error:
+        schema = pa.schema([])
+    columns = tuple(Column(field.name, field.type) for field in schema)
+    return Table(name.schema, name.name, columns, VIEW, definition=sql)
 
 
 class DuckDBUserTransaction:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from sqlglot import exp
 
-from flightsql_server.errors import UnsupportedFeature
-from flightsql_server.model import INFORMATION_SCHEMA
-from flightsql_server.planner import functions, introspection, operations
+from flightsql_server.errors import StatementTooComplex, UnsupportedFeature
+from flightsql_server.model import INFORMATION_SCHEMA, Table
+from flightsql_server.planner import dialect, functions, introspection, operations
 from flightsql_server.planner.names import fold, shown
 from flightsql_server.planner.request import BoundTable, Draft
 from flightsql_server.planner.visibility import find_table
@@ -16,6 +16,8 @@ _JOINED_INFORMATION = INFORMATION_SCHEMA + "."
 _TABLE_PARTS = frozenset({"this", "db", "catalog", "alias", "joins", "laterals", "sample", "ordinality"})
 
 _PLAIN_UNION = frozenset({"this", "expression", "distinct", "with_"})
+
+_MOST_VIEWS = 50
 
 Names = frozenset[str]
 
@@ -37,6 +39,8 @@ def bind(draft: Draft) -> None:
             replaced = _bind_table(draft, node, ctes)
             if replaced is not None:
                 stack.extend((child, ctes) for child in _outer_parts(replaced))
+                if isinstance(replaced.this, exp.Query):
+                    stack.append((replaced.this, frozenset()))
                 continue
         for child in node.iter_expressions():
             if child is not with_:
@@ -101,8 +105,25 @@ def _bind_table(draft: Draft, node: exp.Table, ctes: Names) -> exp.Expr | None:
     if operations.is_operations(draft, schema, catalog):
         return introspection.derive(draft, node, fold(name), operations.rows_sql(draft, node, fold(name)))
     table = find_table(draft.request, name, schema, catalog)
+    if table.definition:
+        return _expand(draft, node, table)
     draft.tables.append(BoundTable(node, table))
     return None
+
+
+def _expand(draft: Draft, node: exp.Table, view: Table) -> exp.Expr:
+    """Puts a view's query in its place, to be bound as what the caller may see and not as what its maker could."""
+    draft.views += 1
+    if draft.views > _MOST_VIEWS:
+        raise StatementTooComplex(f"The statement reads more than {_MOST_VIEWS} views.", hint="Make a table of some.")
+    alias = node.args.get("alias") or exp.TableAlias(this=exp.to_identifier(view.name, quoted=True))
+    derived = exp.Subquery(this=dialect.view_query(view.definition), alias=alias)
+    for part in ("joins", "laterals", "sample"):
+        value = node.args.get(part)
+        if value:
+            derived.set(part, value)
+    node.replace(derived)
+    return derived
 
 
 def write_names(draft: Draft) -> None:

@@ -81,6 +81,21 @@ def parse(draft: Draft) -> None:
     draft.tree = trees[0]
 
 
+def view_query(definition: str) -> exp.Expr:
+    """The query of a view, from the statement that made it, which was written here and is in the engine's dialect."""
+    dialect = _DIALECTS["duckdb"]
+    tokens = _keep_native(_split("duckdb", definition))
+    while tokens and tokens[-1].token_type == TokenType.SEMICOLON:
+        tokens.pop()
+    (tree,) = dialect.parser(error_level=ErrorLevel.IMMEDIATE).parse(tokens, definition)
+    for node in tree.walk():
+        for part, value in node.args.items():
+            if isinstance(value, str) and MARK in value:
+                node.set(part, value.replace(MARK, ""))
+    query: exp.Expr = tree.expression
+    return query
+
+
 def generate(draft: Draft) -> None:
     """Rule: write the tree in the engine's dialect; what has no equal there is refused by name."""
     draft.sql = written(draft, draft.root)

@@ -77,6 +77,7 @@ class Draft:
     tables: list[BoundTable] = field(default_factory=list)
     session_nodes: list[exp.Expr] = field(default_factory=list)
     exposed: bool = False
+    views: int = 0
     parametrised: bool = False
     values: frozenset[str] = frozenset()
     parameters: tuple[pa.DataType, ...] = ()

@@ -122,10 +122,17 @@ def take_target(draft: Draft) -> None:
 
 def _check_kind(root: exp.Expr) -> None:
     kind = str(root.args.get("kind") or "").upper()
-    if kind != "TABLE":
-        hint = "Write the query itself, or make a table of it." if kind == "VIEW" else "There are tables only."
-        raise UnsupportedFeature(f"{root.key.upper()} {shown(kind, 20)} is not accepted yet.", hint=hint)
-    if isinstance(root, exp.Create) and not root.expression and not isinstance(root.this, exp.Schema):
+    if kind not in ("TABLE", "VIEW") or (kind == "VIEW" and isinstance(root, exp.Alter)):
+        raise UnsupportedFeature(
+            f"{root.key.upper()} {shown(kind, 20)} is not accepted.", hint="There are tables and views, in your schema."
+        )
+    if kind == "VIEW" and isinstance(root, exp.Create):
+        if not isinstance(root.this, exp.Table) or not isinstance(root.expression, exp.Query):
+            raise UnsupportedFeature(
+                "This form of CREATE VIEW is not accepted.", hint="Write CREATE VIEW name AS SELECT."
+            )
+        return
+    if isinstance(root, exp.Create) and not root.args.get("expression") and not isinstance(root.this, exp.Schema):
         raise SqlSyntaxError("The table has no columns.", hint="Name some, or write AS SELECT ….")
 
 

@@ -416,3 +416,39 @@ def test_ingest_changes_nothing_silently(own: RunningServer) -> None:
         with pytest.raises(DriverError, match=r"\[22023\]"):
             cursor.adbc_ingest("exact", pa.table({"d": ["text"], "s": ["a"]}), mode="append")
         assert _rows(cursor, "SELECT count(*) FROM exact") == [(1,)]
+
+
+# ---- views
+
+
+def test_a_view_shows_what_its_reader_may_see(own: RunningServer, cursor: flight_sql.Cursor) -> None:
+    """A view is read under the rights of who asks, so it shows nobody what they could not read without it."""
+    cursor.execute("INSERT INTO notes VALUES (1, 'a', 1.5), (2, 'b', 2.5)")
+    cursor.execute("CREATE OR REPLACE VIEW cheap AS SELECT id, upper(note) AS note FROM notes WHERE price < 2")
+    cursor.execute("CREATE OR REPLACE VIEW twice AS SELECT c.id * 2 AS double FROM cheap c JOIN notes USING (id)")
+    assert _rows(cursor, "SELECT * FROM cheap") == [(1, "A")]
+    assert _rows(cursor, "SELECT x.double FROM twice AS x, range(2)") == [(2,), (2,)]
+    cursor.execute("INSERT INTO notes VALUES (3, 'c', 0.5)")
+    assert _rows(cursor, "SELECT count(*) FROM cheap") == [(2,)]
+    with own.connect("maker") as connection:
+        found = connection.adbc_get_objects(depth="tables", table_types_filter=["VIEW"]).read_all().to_pylist()
+        names = [table["table_name"] for s in found[0]["catalog_db_schemas"] for table in s["db_schema_tables"]]
+        assert names == ["cheap", "twice"]
+    with own.connect("reader") as connection, connection.cursor() as other, pytest.raises(DriverError, match="42P01"):
+        other.execute("SELECT * FROM u_maker.cheap")
+    for sql in ("INSERT INTO cheap VALUES (1, 'x')", "CREATE VIEW cheap AS SELECT 1 AS n"):
+        with pytest.raises(DriverError):
+            cursor.execute(sql)
+    cursor.execute("DROP VIEW twice")
+    cursor.execute("DROP VIEW cheap")
+    with pytest.raises(ProgrammingError, match=r"\[42P01\]"):
+        cursor.execute("SELECT * FROM cheap")
+
+
+def test_a_view_of_live_data_is_live(own: RunningServer, cursor: flight_sql.Cursor) -> None:
+    cursor.execute("CREATE OR REPLACE VIEW seen AS SELECT symbol FROM market_data_history WHERE symbol = 'VIEWED'")
+    with own.connect("feed") as connection, connection.cursor() as feeding:
+        for expected in (1, 2):
+            feeding.execute("INSERT INTO market_data (symbol, timestamp) VALUES ('VIEWED', now())")
+            assert _rows(cursor, "SELECT count(*) FROM seen") == [(expected,)]
+    cursor.execute("DROP VIEW seen")
