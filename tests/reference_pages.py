@@ -120,12 +120,30 @@ def errors_page() -> str:
 _FLIGHT_SQL = """\
 # Flight SQL coverage
 
-What is not served is answered UNIMPLEMENTED, with a sentence on what to do in its stead. Substrait, savepoints,
-transactions, parameters, DoExchange and PollFlightInfo are not served. Deviations from the specification's comments:
-SqlInfo codes 503, 505, 507 and 562 are sent as `bigint_value` and 522 as bits, since the stock JDBC and ODBC drivers
-read them so.
+What is not served is answered UNIMPLEMENTED, with a sentence on what to do in its stead: Substrait, savepoints,
+temporary tables, DoExchange. An answer's schema is the same in FlightInfo, GetSchema and the stream. A FlightInfo has
+one endpoint and no location.
 
-An answer's schema is the same in FlightInfo, GetSchema and the stream. A FlightInfo has one endpoint and no location.
+- **A query** is planned by GetFlightInfo and runs at DoGet, as often as its ticket is redeemed, for five minutes, by any
+  session of the same user. PollFlightInfo is complete at once.
+- **A change** runs exactly once, before GetFlightInfo or DoPut is answered; its ticket fetches what it returned
+  (`RETURNING`, else one row with the count), again and again for five minutes, and runs nothing. Its count is also the
+  FlightInfo's `total_records`. GetSchema and PollFlightInfo never run one.
+- **Parameters** are bound by DoPut, one row for a query, any number for a change: all rows are one change with one
+  count. Types are guessed from the columns beside them until values come. A UUID comes back as text and a duration as
+  an interval; what would be changed in value is refused.
+- **Transactions** go by id. SQL `BEGIN`, `COMMIT`, `ROLLBACK` is one for each session, for drivers that know no ids. A
+  statement of a transaction runs at GetFlightInfo and its result waits (`transaction.result_bytes`). After an error a
+  transaction can only be rolled back. An idle one is rolled back after `transaction.idle_seconds`; so is one whose
+  session ends. A transaction changes tables of your own or live datasets, not both; rows for live datasets are handed
+  to the writer when it commits, all in one commit of its.
+- **Cancel** stops what streams for the given ticket and nothing else.
+
+Deviations from the specification's comments: SqlInfo codes 503, 505, 507 and 562 are sent as `bigint_value` and 522 as
+bits, since the stock JDBC and ODBC drivers read them so. An ingest without transaction id belongs to the session's
+transaction if it has exactly one, and so does a statement that was prepared in a transaction that has ended: ADBC
+leaves the id out there. ADBC sends nothing at all for an ingest of a table without rows, which is refused since nothing
+says where the rows belong.
 """
 
 
