@@ -62,6 +62,9 @@ def sql(
     """Ask a running server and print the answer as a table."""
     with connected(url, user, password_file, dialect) as cursor:
         cursor.execute(statement)
+        if not cursor.description:
+            click.echo(f"{max(cursor.rowcount, 0)} row{'' if cursor.rowcount == 1 else 's'} changed")
+            return
         reader = cursor.fetch_record_batch()
         shown, more = _first_rows(reader, rows)
     console = Console()
