@@ -75,6 +75,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("sql", "statement_bytes", 262_144, "Longest statement.", 1),
     Setting("sql", "statement_tokens", 20_000, "Most tokens in a statement.", 1),
     Setting("sql", "statement_depth", 200, "Deepest nesting of a statement.", 1),
+    Setting("sql", "parameter_rows", 100_000, "Most rows of parameters bound to one change.", 1),
     Setting("sql", "prepared_per_session", 256, "Most open prepared statements of one session.", 1),
     Setting("sql", "ticket_seconds", 300, "How long a ticket of a query can be redeemed.", 1),
     Setting("query", "concurrent", 64, "Statements that run or stream at one time.", 1),

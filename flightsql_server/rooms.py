@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from flightsql_auth.policies import Policies
@@ -33,6 +33,7 @@ def statement_rooms(
     writer: Writer,
     datasets: Mapping[str, Dataset],
     operations: Operations,
+    free_bytes: Callable[[], int],
 ) -> tuple[Statements, Changes]:
     """What runs queries and what changes something; both share plans, slots and limits."""
     admission = Admission(
@@ -43,6 +44,7 @@ def statement_rooms(
     )
     plans = _plans(config, metrics, engine, catalog, policies, pool, operations)
     limits = _limits(config)
+    reserve = config.integer("ingest.reserve_bytes")
     statements = Statements(
         engine,
         catalog,
@@ -84,6 +86,7 @@ def statement_rooms(
             seconds=config.number("sql.ticket_seconds"),
             limit_bytes=config.integer("transaction.result_bytes"),
         ),
+        has_disk=lambda: not reserve or free_bytes() > reserve,
     )
     return statements, changes
 

@@ -194,6 +194,7 @@ class Server:
             self._writer,
             self._datasets,
             lambda: operations.rows(),
+            self._directory.free_bytes,
         )
         self._transactions = changes.transactions
         operations = OperationsTables(
@@ -214,6 +215,7 @@ class Server:
             door=self._door,
             backup=self.backup,
             handshake_seconds=config.number("login.handshake_seconds"),
+            parameter_rows=config.integer("sql.parameter_rows"),
         )
 
     def _question(self, call: Call) -> Question:

@@ -124,8 +124,8 @@ What is not served is answered UNIMPLEMENTED, with a sentence on what to do in i
 temporary tables, DoExchange. An answer's schema is the same in FlightInfo, GetSchema and the stream. A FlightInfo has
 one endpoint and no location.
 
-- **A query** is planned by GetFlightInfo and runs at DoGet, as often as its ticket is redeemed, for five minutes, by any
-  session of the same user. PollFlightInfo is complete at once.
+- **A query** is planned by GetFlightInfo and runs at DoGet, as often as its ticket is redeemed, for five minutes, by
+  any session of the same user. PollFlightInfo is complete at once.
 - **A change** runs exactly once, before GetFlightInfo or DoPut is answered; its ticket fetches what it returned
   (`RETURNING`, else one row with the count), again and again for five minutes, and runs nothing. Its count is also the
   FlightInfo's `total_records`. GetSchema and PollFlightInfo never run one.

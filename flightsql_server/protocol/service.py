@@ -57,6 +57,7 @@ class Rooms:
     backup: Callable[[str], tuple[int, Mapping[str, int]]]
     """Makes the backup of that name; gives its size and what is sure to be in it. Blocks."""
     handshake_seconds: float = 10.0
+    parameter_rows: int = 100_000
 
 
 class FlightService:

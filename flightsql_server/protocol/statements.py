@@ -10,7 +10,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from flightsql_server.errors import UnsupportedFeature
+import pyarrow as pa
+
+from flightsql_server.errors import LimitReached, UnsupportedFeature
 from flightsql_server.model import Call
 from flightsql_server.protocol import actions, commands, ingest
 from flightsql_server.protocol.answers import Answer, make_encoder, send_table
@@ -127,7 +129,7 @@ async def prepared_update_put(
 ) -> None:
     """CommandPreparedStatementUpdate: runs it once for each row of the stream; all of them or none; one count."""
     found = rooms.sessions.prepared_text(call, command.handle)
-    rows = await _bound_rows(stream) or found.rows or (NOTHING,)
+    rows = await _bound_rows(rooms, stream) or found.rows or (NOTHING,)
     one = rooms.changes.transactions.of_prepared(call, found.transaction_id)
     await _update(rooms, call, found.text, rows, one, send)
 
@@ -152,17 +154,28 @@ async def bind_put(
 ) -> None:
     """CommandPreparedStatementQuery by DoPut: keeps the values for the next GetFlightInfo."""
     found = rooms.sessions.prepared_text(call, command.handle)
-    found.rows = await _bound_rows(stream) or (NOTHING,)
+    found.rows = await _bound_rows(rooms, stream) or (NOTHING,)
     await send(actions.bind_result(command.handle))
 
 
-async def _bound_rows(stream: ingest.PutStream) -> tuple[Bound, ...]:
+async def _bound_rows(rooms: Rooms, stream: ingest.PutStream) -> tuple[Bound, ...]:
     """The values of each row that the stream sends; a batch without columns binds nothing."""
     rows: list[Bound] = []
+    loop = asyncio.get_running_loop()
     async for batch in stream.batches():
-        if batch.num_columns:
-            rows += [bind(batch.slice(i, 1)) for i in range(batch.num_rows)]
+        if not batch.num_columns:
+            continue
+        if len(rows) + batch.num_rows > rooms.parameter_rows:
+            rooms.metrics.limit("sql.parameter_rows")
+            raise LimitReached(
+                f"More than {rooms.parameter_rows} rows of parameters came.", hint="Send them as a table: bulk ingest."
+            )
+        rows += await loop.run_in_executor(rooms.pool, _bind_each, batch)
     return tuple(rows)
+
+
+def _bind_each(batch: pa.RecordBatch) -> list[Bound]:
+    return [bind(batch.slice(i, 1)) for i in range(batch.num_rows)]
 
 
 async def ingest_put(

@@ -19,6 +19,7 @@ from flightsql_server.data.conform import conform
 from flightsql_server.data.datasets import Dataset, engine_type
 from flightsql_server.data.ingest import Lane, Update, Writer
 from flightsql_server.errors import (
+    DiskFull,
     InvalidTransaction,
     LimitReached,
     ResultTooLarge,
@@ -48,6 +49,7 @@ from flightsql_server.service.results import Results
 from flightsql_server.service.transactions import Open, Transactions
 
 T = TypeVar("T")
+_DISK_CHECK_SECONDS = 0.25
 
 
 class Changes:
@@ -68,7 +70,9 @@ class Changes:
         seconds: float,
         staged_rows: int,
         results: Results,
+        has_disk: Callable[[], bool],
     ) -> None:
+        """``has_disk`` tells whether the disk has more free than is kept in reserve."""
         self._engine = engine
         self._catalog = catalog
         self._plans = plans
@@ -80,6 +84,7 @@ class Changes:
         self._metrics = metrics
         self._seconds = seconds
         self._staged_rows = staged_rows
+        self._has_disk = has_disk
         self.results = results
 
     async def prepare(self, call: Call, text: str, types: tuple[pa.DataType, ...] | None, one: Open | None) -> Prepared:
@@ -303,16 +308,29 @@ class Changes:
             ) from error
 
     async def _watched(self, work: UserTransaction, step: Callable[[], T]) -> T:
-        """Runs the step in a worker thread; when this task is cancelled the engine is interrupted until it is back."""
+        """Runs the step in a worker thread; when this task is cancelled the engine is interrupted until it is back.
+
+        So it is when what it writes takes the disk's reserve: DiskFull.
+        """
+        self._check_disk()
         running = asyncio.get_running_loop().run_in_executor(self._pool, step)
         try:
-            return await asyncio.shield(running)
+            while not running.done():
+                await asyncio.wait([running], timeout=_DISK_CHECK_SECONDS)
+                if not running.done():
+                    self._check_disk()
+            return running.result()
         finally:
             while not running.done():
                 work.cancel()
                 await asyncio.wait([running], timeout=0.05)
             if not running.cancelled():
                 running.exception()
+
+    def _check_disk(self) -> None:
+        if not self._has_disk():
+            self._metrics.limit("ingest.reserve_bytes")
+            raise DiskFull("The server's disk is nearly full.", hint="Try again when there is room.")
 
     async def in_pool(self, step: Callable[[], T]) -> T:
         """Runs the step in a worker thread."""
