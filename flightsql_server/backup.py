@@ -57,8 +57,11 @@ def put_back(backup: Path, data_dir: Path, check: Callable[[Path], None]) -> Non
 
     BackupError when the folder is no backup or the place is taken; what ``check`` raises passes.
     """
-    if version_of(backup) is None or not (backup / _KEYS).is_dir():
+    found = version_of(backup)
+    if found is None or not (backup / _KEYS).is_dir():
         raise BackupError(f"{backup} is no backup: it has no VERSION or no keys.")
+    if found != str(VERSION):
+        raise BackupError(f"{backup} has version {found[:20]!r}; this is for version {VERSION}.")
     if data_dir.exists() and any(data_dir.iterdir()):
         raise BackupError(f"{data_dir} is not empty. Move it away first: nothing is written over.")
     partial = data_dir.parent / f".{data_dir.name}.partial"

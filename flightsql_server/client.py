@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -89,7 +90,17 @@ class Publisher:
 
         With a ``producer_id`` they are numbered from ``first_producer_seq`` on.
         """
-        for number, batch in enumerate(batches, first_producer_seq):
+        numbered = enumerate(batches, first_producer_seq)
+        while True:
+            try:
+                number, batch = next(numbered)
+            except StopIteration:
+                break
+            except Exception:
+                with suppress(PublishError):  # what was sent before may be stored, so it is counted
+                    while self._outstanding:
+                        self._receipt()
+                raise
             self._send(batch, number if "producer_id" in self._terms else None)
             if self._outstanding >= _IN_FLIGHT:
                 yield self._receipt()

@@ -29,10 +29,10 @@ from flightsql_server.data.ingest import Writer
 from flightsql_server.data.watermark import WATERMARK, Watermark
 from flightsql_server.data_dir import DataDir
 from flightsql_server.engine import DuckDBOptions, open_engine
-from flightsql_server.errors import InternalError, ServerError
+from flightsql_server.errors import EngineUnavailable, InternalError, ServerError
 from flightsql_server.http import HttpServer
 from flightsql_server.metrics import Metrics
-from flightsql_server.model import Call
+from flightsql_server.model import Call, SessionOptions
 from flightsql_server.protocol.metadata import Question
 from flightsql_server.protocol.reflection import add_reflection
 from flightsql_server.protocol.service import FlightService, Rooms
@@ -61,7 +61,18 @@ def check_data(path: Path, datasets: Mapping[str, Dataset]) -> dict[str, int]:
             writer.open()
         finally:
             writer.stop()
+        # A block that was damaged shows only when it is read.
+        for dataset in datasets.values():
+            for name in (dataset.name, dataset.history_name):
+                rows = engine.open(f'SELECT * FROM main."{name}"', SessionOptions(), 100_000)
+                try:
+                    while rows.read() is not None:
+                        pass
+                finally:
+                    rows.close()
         return dict(writer.versions)
+    except InternalError as error:
+        raise EngineUnavailable("The database is damaged.", hint="Use another backup.") from error
     finally:
         engine.close()
 
@@ -297,11 +308,11 @@ class Server:
         """
         path = self._directory.path
         folder = Path(self.config.text("server.backup_dir") or path / "backups")
-        versions = dict(self._writer.versions)
+        versions, noted = dict(self._writer.versions), self._writer.noted()
 
         def fill(target: Path) -> None:
             note = Watermark(target / WATERMARK)
-            note.write(versions)
+            note.write(noted)
             note.close()
             self._engine.backup(target)
             self._store.backup(target / "state.sqlite")

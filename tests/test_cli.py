@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
 
 import adbc_driver_flightsql.dbapi as flight_sql
 import psutil
@@ -22,59 +21,10 @@ import pyarrow.flight as flight
 import pyarrow.parquet as parquet
 import pytest
 from adbc_driver_manager import Error as DriverError
-from click.testing import CliRunner
 
-from flightsql_server.cli import main
+from tests.commands import CLEAN, COMMAND, as_user, refusal, run, run_apart
 from tests.conftest import fill
 from tests.running import RunningServer, add_users, running_server
-
-_COMMAND = [sys.executable, "-m", "flightsql_server"]
-_CLEAN = {name: value for name, value in os.environ.items() if not name.startswith(("FLIGHTSQL_", "ARROW_FLIGHT_"))}
-# What a terminal would give, so that tables are not folded.
-_CLEAN["COLUMNS"] = "160"
-
-
-class Said(NamedTuple):
-    """What a command said, and its exit code."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-def _run(*arguments: str, typed: str = "", **environment: str) -> Said:
-    """Runs one command to its end in this process; nobody sits at its keyboard but what is ``typed``."""
-    foreign = {name: None for name in os.environ if name.startswith(("FLIGHTSQL_", "ARROW_FLIGHT_"))}
-    before = os.umask(0o022)
-    try:
-        result = CliRunner(env={**foreign, "COLUMNS": "160", **environment}).invoke(main, arguments, input=typed)
-    finally:
-        os.umask(before)
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return Said(result.exit_code, result.stdout, result.stderr)
-
-
-def _run_apart(*arguments: str, **environment: str) -> Said:
-    """Runs one command to its end in a process of its own."""
-    done = subprocess.run(
-        [*_COMMAND, *arguments],
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        timeout=60,
-        env={**_CLEAN, **environment},
-        check=False,
-    )
-    return Said(done.returncode, done.stdout, done.stderr)
-
-
-def _refusal(result: Said) -> str:
-    """What a refused command said: a friendly text, no traceback, an exit code that scripts see."""
-    assert result.returncode != 0, result.stdout
-    assert "Traceback" not in result.stderr + result.stdout, result.stderr
-    assert re.search(r"^(?:Error|Usage): ", result.stderr, re.MULTILINE), result.stderr
-    return result.stderr
 
 
 def _until(true: Callable[[], bool], seconds: float) -> bool:
@@ -103,10 +53,6 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]
         yield server
 
 
-def _as(server: RunningServer, user: str) -> dict[str, str]:
-    return {"FLIGHTSQL_URL": server.url, "FLIGHTSQL_USER": user, "FLIGHTSQL_PASSWORD": user}
-
-
 # ---- serve: what it refuses ----------------------------------------------------------------------------------------
 
 
@@ -116,21 +62,21 @@ def test_a_taken_port_names_who_has_it(tmp_path: Path, option: str) -> None:
         port = holder.getsockname()[1]
         ports = {"--port": "0", "--http-port": "0", option: str(port)}
         options = [text for pair in ports.items() for text in pair]
-        said = _refusal(_run("serve", "--data-dir", str(tmp_path / "data"), *options))
+        said = refusal(run("serve", "--data-dir", str(tmp_path / "data"), *options))
     assert f"Port {port} of 127.0.0.1 can't be taken" in said
     assert f"process {os.getpid()}" in said
     assert option in said, "it says which option chooses another"
 
 
 def test_a_taken_data_directory_names_who_has_it(running: RunningServer) -> None:
-    said = _refusal(_run("serve", "--data-dir", str(running.data_dir), "--port", "0", "--http-port", "0"))
+    said = refusal(run("serve", "--data-dir", str(running.data_dir), "--port", "0", "--http-port", "0"))
     assert f"{running.data_dir} is in use by process {running.process.pid}" in said
     assert f"port {running.port}" in said
 
 
 def test_a_data_directory_of_another_version_is_refused(tmp_path: Path) -> None:
     (tmp_path / "VERSION").write_text("99\n")
-    said = _refusal(_run("serve", "--data-dir", str(tmp_path), "--port", "0", "--http-port", "0"))
+    said = refusal(run("serve", "--data-dir", str(tmp_path), "--port", "0", "--http-port", "0"))
     assert "version '99'" in said
     assert "another directory" in said
     assert not (tmp_path / "desk.duckdb").exists(), "nothing in it was touched"
@@ -139,19 +85,19 @@ def test_a_data_directory_of_another_version_is_refused(tmp_path: Path) -> None:
 def test_a_data_directory_that_is_a_file_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "data"
     file.write_text("x")
-    assert str(file) in _refusal(_run("serve", "--data-dir", str(file), "--port", "0", "--http-port", "0"))
+    assert str(file) in refusal(run("serve", "--data-dir", str(file), "--port", "0", "--http-port", "0"))
 
 
 @pytest.mark.parametrize("damaged", ["desk.duckdb", "state.sqlite"])
 def test_a_damaged_data_directory_is_told(tmp_path: Path, damaged: str) -> None:
     (tmp_path / damaged).write_bytes(b"this is nothing of the kind " * 1_000)
-    said = _refusal(_run_apart("serve", "--data-dir", str(tmp_path), "--port", "0", "--http-port", "0"))
+    said = refusal(run_apart("serve", "--data-dir", str(tmp_path), "--port", "0", "--http-port", "0"))
     assert "database" in said
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::", "example.invalid"])
 def test_an_address_that_is_not_loopback_needs_a_word(tmp_path: Path, host: str) -> None:
-    said = _refusal(_run("serve", "--data-dir", str(tmp_path / "data"), "--host", host))
+    said = refusal(run("serve", "--data-dir", str(tmp_path / "data"), "--host", host))
     assert "is not loopback" in said
     assert "--insecure" in said
     assert not (tmp_path / "data").exists()
@@ -159,13 +105,13 @@ def test_an_address_that_is_not_loopback_needs_a_word(tmp_path: Path, host: str)
 
 def test_the_demo_listens_on_loopback_only() -> None:
     for more in ([], ["--insecure"]):
-        said = _refusal(_run("serve", "--demo", "--host", "0.0.0.0", *more))
+        said = refusal(run("serve", "--demo", "--host", "0.0.0.0", *more))
         assert "known passwords" in said
 
 
 def test_callers_without_credentials_come_from_loopback_only(tmp_path: Path) -> None:
-    said = _refusal(
-        _run(
+    said = refusal(
+        run(
             *("serve", "--host", "0.0.0.0", "--insecure", "--data-dir", str(tmp_path / "data")),
             FLIGHTSQL_LOGIN_ANONYMOUS_ROLE="reader",
         )
@@ -182,7 +128,7 @@ def test_callers_without_credentials_come_from_loopback_only(tmp_path: Path) -> 
     ],
 )
 def test_a_setting_that_can_not_be_used_stops_the_start(tmp_path: Path, environment: dict[str, str], word: str) -> None:
-    assert word in _refusal(_run("serve", "--data-dir", str(tmp_path / "data"), **environment))
+    assert word in refusal(run("serve", "--data-dir", str(tmp_path / "data"), **environment))
     assert not (tmp_path / "data").exists()
 
 
@@ -218,15 +164,15 @@ def test_the_older_name_of_the_port_is_honoured(tmp_path: Path) -> None:
         port = free.getsockname()[1]
     add_users(tmp_path)
     process = subprocess.Popen(
-        [*_COMMAND, "serve", "--data-dir", str(tmp_path), "--http-port", "0"],
-        env={**_CLEAN, "ARROW_FLIGHT_PORT": str(port)},
+        [*COMMAND, "serve", "--data-dir", str(tmp_path), "--http-port", "0"],
+        env={**CLEAN, "ARROW_FLIGHT_PORT": str(port)},
         stdout=subprocess.PIPE,
         text=True,
     )
     try:
         assert process.stdout is not None
         assert f"grpc://127.0.0.1:{port}" in process.stdout.readline()
-        result = _run("sql", "SELECT 1 AS one", "-u", "admin", FLIGHTSQL_PASSWORD="admin", ARROW_FLIGHT_PORT=str(port))
+        result = run("sql", "SELECT 1 AS one", "-u", "admin", FLIGHTSQL_PASSWORD="admin", ARROW_FLIGHT_PORT=str(port))
         assert "1 row" in result.stdout, result.stderr
     finally:
         process.terminate()
@@ -246,9 +192,9 @@ class Demo:
         self.temporary = folder / "tmp"
         self.temporary.mkdir()
         self.process = subprocess.Popen(
-            [*_COMMAND, "serve", "--demo", "--port", "0", "--http-port", "0"],
+            [*COMMAND, "serve", "--demo", "--port", "0", "--http-port", "0"],
             cwd=folder,
-            env={**_CLEAN, "TMPDIR": str(self.temporary), "HOME": str(folder)},
+            env={**CLEAN, "TMPDIR": str(self.temporary), "HOME": str(folder)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -326,7 +272,7 @@ def test_the_demo_prints_lines_that_work_when_pasted(demo: Demo) -> None:
         assert "symbol" in result.stdout
     shell = re.search(r"In this shell:\n((?:  .*\n)+)", printed)
     assert shell
-    environment = {**_CLEAN, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    environment = {**CLEAN, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     result = subprocess.run(
         ["sh", "-ec", shell[1]], capture_output=True, text=True, timeout=60, check=False, env=environment
     )
@@ -382,20 +328,20 @@ def test_demo_users_can_not_log_in_without_the_demo(tmp_path: Path) -> None:
 
 def test_users_are_added_listed_disabled_and_enabled(tmp_path: Path) -> None:
     data = ("--data-dir", str(tmp_path / "data"))
-    added = _run("user", "add", "ann", *data, "--role", "reader", "--role", "desk", typed="pa:ss\npa:ss\n")
+    added = run("user", "add", "ann", *data, "--role", "reader", "--role", "desk", typed="pa:ss\npa:ss\n")
     assert added.returncode == 0, added.stderr
     assert "pa:ss" not in added.stdout + added.stderr
     file = tmp_path / "password"
     file.write_text("secret\n")
-    assert _run("user", "add", "bob", *data, "--password-file", str(file)).returncode == 0
-    assert _run("user", "disable", "bob", *data).returncode == 0
-    listed = _run("user", "list", *data).stdout
+    assert run("user", "add", "bob", *data, "--password-file", str(file)).returncode == 0
+    assert run("user", "disable", "bob", *data).returncode == 0
+    listed = run("user", "list", *data).stdout
     assert re.search(r"ann\W+reader, desk\W+active", listed)
     assert re.search(r"bob\W+reader\W+disabled", listed)
-    assert _run("user", "enable", "bob", *data).returncode == 0
-    assert re.search(r"bob\W+reader\W+active", _run("user", "list", *data).stdout)
-    assert "exists" in _refusal(_run("user", "add", "ann", *data, typed="x\nx\n"))
-    assert "no user carl" in _refusal(_run("user", "disable", "carl", *data))
+    assert run("user", "enable", "bob", *data).returncode == 0
+    assert re.search(r"bob\W+reader\W+active", run("user", "list", *data).stdout)
+    assert "exists" in refusal(run("user", "add", "ann", *data, typed="x\nx\n"))
+    assert "no user carl" in refusal(run("user", "disable", "carl", *data))
     assert stat.S_IMODE((tmp_path / "data").stat().st_mode) == 0o700
     assert stat.S_IMODE((tmp_path / "data" / "state.sqlite").stat().st_mode) == 0o600
 
@@ -404,18 +350,18 @@ def test_a_password_that_is_none_is_refused(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.write_text("\n")
     data = ("--data-dir", str(tmp_path / "data"))
-    assert "empty" in _refusal(_run("user", "add", "ann", *data, "--password-file", str(empty)))
+    assert "empty" in refusal(run("user", "add", "ann", *data, "--password-file", str(empty)))
     empty.write_bytes(b"\xff\xfe")
-    _refusal(_run("user", "add", "ann", *data, "--password-file", str(empty)))
+    refusal(run("user", "add", "ann", *data, "--password-file", str(empty)))
 
 
 def test_users_change_while_the_server_runs(running: RunningServer) -> None:
     data = ("--data-dir", str(running.data_dir))
-    assert _run("user", "add", "dora", *data, typed="dora\ndora\n").returncode == 0
+    assert run("user", "add", "dora", *data, typed="dora\ndora\n").returncode == 0
     client, options = running.flight("dora")
     with client:
         assert client.do_get(flight.Ticket(b"orders"), options).read_all().num_rows > 0
-        assert _run("user", "disable", "dora", *data).returncode == 0
+        assert run("user", "disable", "dora", *data).returncode == 0
         said: list[str] = []
 
         def refused() -> bool:
@@ -431,7 +377,7 @@ def test_users_change_while_the_server_runs(running: RunningServer) -> None:
         assert "[28000] " in said[0]
     with pytest.raises(DriverError, match="28P01"):
         _ask(running.url, "SELECT 1", "dora")
-    assert _run("user", "enable", "dora", *data).returncode == 0
+    assert run("user", "enable", "dora", *data).returncode == 0
 
     def welcome() -> bool:
         try:
@@ -446,7 +392,7 @@ def test_users_change_while_the_server_runs(running: RunningServer) -> None:
 
 
 def test_sql_prints_a_table(running: RunningServer) -> None:
-    result = _run_apart("sql", "SELECT 'Ü' AS text, 1.5 AS number, NULL AS nothing", **_as(running, "reader"))
+    result = run_apart("sql", "SELECT 'Ü' AS text, 1.5 AS number, NULL AS nothing", **as_user(running, "reader"))
     assert result.returncode == 0, result.stderr
     assert re.search(r"text\W+number\W+nothing", result.stdout)
     assert re.search(r"Ü\W+1\.5", result.stdout)
@@ -454,21 +400,21 @@ def test_sql_prints_a_table(running: RunningServer) -> None:
 
 
 def test_sql_stops_at_the_rows_that_were_asked_for(running: RunningServer) -> None:
-    result = _run("sql", "SELECT * FROM range(1000000000000)", "--rows", "3", **_as(running, "reader"))
+    result = run("sql", "SELECT * FROM range(1000000000000)", "--rows", "3", **as_user(running, "reader"))
     assert result.stdout.rstrip().endswith("3 rows, and more")
-    exact = _run("sql", "SELECT * FROM range(3)", "--rows", "3", **_as(running, "reader"))
+    exact = run("sql", "SELECT * FROM range(3)", "--rows", "3", **as_user(running, "reader"))
     assert exact.stdout.rstrip().endswith("3 rows")
 
 
 def test_sql_says_what_the_server_said(running: RunningServer) -> None:
-    said = _refusal(_run("sql", "SELECT * FROM positions", **_as(running, "viewer")))
+    said = refusal(run("sql", "SELECT * FROM positions", **as_user(running, "viewer")))
     assert "[42P01]" in said
-    assert "[28P01]" in _refusal(_run("sql", "SELECT 1", **{**_as(running, "reader"), "FLIGHTSQL_PASSWORD": "wrong"}))
-    assert "dialect" in _refusal(_run("sql", "SELECT 1", "--dialect", "klingon", **_as(running, "reader")))
+    assert "[28P01]" in refusal(run("sql", "SELECT 1", **{**as_user(running, "reader"), "FLIGHTSQL_PASSWORD": "wrong"}))
+    assert "dialect" in refusal(run("sql", "SELECT 1", "--dialect", "klingon", **as_user(running, "reader")))
 
 
 def test_sql_speaks_other_dialects(running: RunningServer) -> None:
-    result = _run("sql", "SELECT TOP 2 symbol FROM market_data", "--dialect", "tsql", **_as(running, "reader"))
+    result = run("sql", "SELECT TOP 2 symbol FROM market_data", "--dialect", "tsql", **as_user(running, "reader"))
     assert result.stdout.rstrip().endswith("2 rows"), result.stderr
 
 
@@ -476,11 +422,11 @@ def test_a_server_that_is_not_there_is_told(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     environment = {"FLIGHTSQL_URL": f"grpc://127.0.0.1:{port}", "FLIGHTSQL_USER": "a", "FLIGHTSQL_PASSWORD": "a"}
-    assert str(port) in _refusal(_run("sql", "SELECT 1", **environment))
+    assert str(port) in refusal(run("sql", "SELECT 1", **environment))
     file = tmp_path / "rows.csv"
     file.write_text("symbol\nA\n")
-    assert f"No server answers at grpc://127.0.0.1:{port}" in _refusal(
-        _run("load", "market_data", str(file), **environment)
+    assert f"No server answers at grpc://127.0.0.1:{port}" in refusal(
+        run("load", "market_data", str(file), **environment)
     )
 
 
@@ -489,12 +435,12 @@ def test_options_go_over_the_environment(running: RunningServer, tmp_path: Path)
     file.write_text("viewer\n")
     options = ("--url", running.url, "-u", "viewer", "--password-file", str(file))
     environment = {"FLIGHTSQL_URL": "grpc://127.0.0.1:1", "FLIGHTSQL_USER": "x", "FLIGHTSQL_PASSWORD": "x"}
-    result = _run("sql", "SELECT current_user", *options, **environment)
+    result = run("sql", "SELECT current_user", *options, **environment)
     assert "viewer" in result.stdout, result.stderr
 
 
 def test_who_asks_is_asked_for(running: RunningServer) -> None:
-    result = _run("sql", "SELECT current_user", FLIGHTSQL_URL=running.url, typed="reader\nreader\n")
+    result = run("sql", "SELECT current_user", FLIGHTSQL_URL=running.url, typed="reader\nreader\n")
     assert re.search(r"reader\W+1 row", result.stdout), result.stderr
 
 
@@ -529,7 +475,7 @@ def test_load_sends_every_row(running: RunningServer, tmp_path: Path, kind: str)
         parquet.write_table(table, file)
     else:
         csv.write_csv(table, file)
-    result = _run("load", "market_data", str(file), **_as(running, "feed"))
+    result = run("load", "market_data", str(file), **as_user(running, "feed"))
     assert result.returncode == 0, result.stderr
     assert result.stdout == "Loaded 25001 rows into market_data.\n"
     assert _count(running, f"symbol LIKE '{kind}-%'") == 25_001
@@ -538,7 +484,7 @@ def test_load_sends_every_row(running: RunningServer, tmp_path: Path, kind: str)
         5, "timestamp", pa.array([datetime(2025, 1, 6, tzinfo=UTC)] * 10, pa.timestamp("us", tz="UTC"))
     )
     parquet.write_table(older, tmp_path / "older.parquet")
-    late = _run("load", "market_data", str(tmp_path / "older.parquet"), **_as(running, "feed"))
+    late = run("load", "market_data", str(tmp_path / "older.parquet"), **as_user(running, "feed"))
     assert late.stdout == "Loaded 10 rows into market_data, 10 of them older than what was there.\n"
 
 
@@ -550,7 +496,7 @@ def test_what_was_read_can_be_loaded_again_as_csv(running: RunningServer, tmp_pa
         table = cursor.fetch_arrow_table()
     file = tmp_path / f"{name}.csv"
     csv.write_csv(table, file)
-    result = _run("load", name, str(file), **_as(running, "admin"))
+    result = run("load", name, str(file), **as_user(running, "admin"))
     assert result.stdout.startswith(f"Loaded {table.num_rows} rows into {name}"), result.stderr
 
 
@@ -562,7 +508,7 @@ def test_a_csv_file_whose_names_look_like_numbers_is_loaded(running: RunningServ
         "0005,1,2,3,100,2026-01-06 00:00:00.123456Z\n"
         "NA,1,2,3,,2026-01-06T00:00:00Z\n"
     )
-    result = _run("load", "market_data", str(file), **_as(running, "feed"))
+    result = run("load", "market_data", str(file), **as_user(running, "feed"))
     assert result.stdout == "Loaded 3 rows into market_data.\n", result.stderr
     assert _count(running, "symbol IN ('0700', '0005', 'NA')") == 3
 
@@ -571,11 +517,11 @@ def test_load_says_what_is_wrong_with_a_file(running: RunningServer, tmp_path: P
     for name, content in (("a.parquet", b"PAR1 nonsense"), ("b.csv", b"\xff\xfe\0\0"), ("c.csv", b""), ("d.txt", b"x")):
         file = tmp_path / name
         file.write_bytes(content)
-        assert name in _refusal(_run("load", "market_data", str(file), **_as(running, "feed")))
+        assert name in refusal(run("load", "market_data", str(file), **as_user(running, "feed")))
     ragged = tmp_path / "ragged.csv"
     ragged.write_text("symbol,volume\n" + "A,1\n" * 300_000 + "B,1,2,3\n")
-    assert "ragged.csv" in _refusal(_run("load", "market_data", str(ragged), **_as(running, "feed")))
-    said = _refusal(_run("load", "market_data", str(tmp_path / "missing.csv"), **_as(running, "feed")))
+    assert "ragged.csv" in refusal(run("load", "market_data", str(ragged), **as_user(running, "feed")))
+    said = refusal(run("load", "market_data", str(tmp_path / "missing.csv"), **as_user(running, "feed")))
     assert "missing.csv" in said
 
 
@@ -586,7 +532,7 @@ def test_load_says_what_is_wrong_with_a_file(running: RunningServer, tmp_path: P
 def test_load_reads_times_as_they_are_mostly_written(running: RunningServer, tmp_path: Path, times: str) -> None:
     file = tmp_path / "times.csv"
     file.write_text(f"symbol,bid_price,ask_price,last_price,volume,timestamp\nTIMES,1,2,3,4,{times}\n")
-    result = _run("load", "market_data", str(file), **_as(running, "feed"))
+    result = run("load", "market_data", str(file), **as_user(running, "feed"))
     assert result.stdout.startswith("Loaded 1 rows into market_data"), result.stderr
 
 
@@ -601,23 +547,23 @@ def test_load_says_what_the_server_said_of_a_column(running: RunningServer, tmp_
     }
     for text, wrong in cases.items():
         parquet.write_table(wrong, file)
-        said = _refusal(_run("load", "market_data", str(file), **_as(running, "feed")))
+        said = refusal(run("load", "market_data", str(file), **as_user(running, "feed")))
         assert text in said
         assert "[22023]" in said
     assert _count(running, "symbol LIKE 'wrong-%'") == 0
     parquet.write_table(table, file)
-    assert "[42P01]" in _refusal(_run("load", "nothing", str(file), **_as(running, "feed")))
-    assert "[42501]" in _refusal(_run("load", "market_data", str(file), **_as(running, "viewer")))
+    assert "[42P01]" in refusal(run("load", "nothing", str(file), **as_user(running, "feed")))
+    assert "[42501]" in refusal(run("load", "market_data", str(file), **as_user(running, "viewer")))
 
 
 # ---- the rest ------------------------------------------------------------------------------------------------------
 
 
 def test_completion_for_bash_knows_the_commands(tmp_path: Path) -> None:
-    script = _run("completion", "bash")
+    script = run("completion", "bash")
     assert script.returncode == 0, script.stderr
     assert "complete -o nosort -F" in script.stdout
-    environment = {**_CLEAN, "COMP_WORDS": "flightsql-server ch", "COMP_CWORD": "1"}
+    environment = {**CLEAN, "COMP_WORDS": "flightsql-server ch", "COMP_CWORD": "1"}
     found = subprocess.run(
         [str(Path(sys.executable).parent / "flightsql-server")],
         capture_output=True,
@@ -630,7 +576,7 @@ def test_completion_for_bash_knows_the_commands(tmp_path: Path) -> None:
 
 
 def test_help_and_version() -> None:
-    said = _run("--help").stdout
+    said = run("--help").stdout
     for command in ("serve", "check-config", "user", "sql", "load", "completion"):
         assert re.search(rf"^  {command} ", said, re.MULTILINE)
-    assert _run("--version").stdout.startswith("flightsql-server, version ")
+    assert run("--version").stdout.startswith("flightsql-server, version ")

@@ -134,6 +134,16 @@ class StateStore:
         finally:
             copy.close()
 
+    def check(self) -> None:
+        """Reads all of it; StateStoreError when it is damaged."""
+        try:
+            with self._lock:
+                found = self._connection.execute("PRAGMA integrity_check(1)").fetchone()
+        except sqlite3.Error as error:
+            raise StateStoreError(f"the state store is damaged: {error}") from error
+        if found != ("ok",):
+            raise StateStoreError("the state store is damaged")
+
     # Users
 
     def add_user(

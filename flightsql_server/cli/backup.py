@@ -8,6 +8,8 @@ from pathlib import Path
 import click
 import pyarrow as pa
 import pyarrow.flight as flight
+from flightsql_auth.keys import KeyFileError, KeyRing
+from flightsql_auth.store import StateStore, StateStoreError
 
 from flightsql_server import backup as backups
 from flightsql_server import config as settings
@@ -46,8 +48,20 @@ def restore(backup: Path, data_dir: Path, file: Path | None) -> None:
     held: dict[str, int] = {}
     try:
         datasets = declared_datasets(settings.load(file).datasets)
-        backups.put_back(backup, data_dir, lambda folder: held.update(check_data(folder, datasets)))
-    except (ConfigError, DatasetError, BackupError, ServerError) as error:
+
+        def check(folder: Path) -> None:
+            if not (folder / "state.sqlite").is_file():
+                raise BackupError(f"{backup} is damaged: it has no users.")
+            KeyRing.open(folder / "keys")
+            store = StateStore(folder / "state.sqlite")
+            try:
+                store.check()
+            finally:
+                store.close()
+            held.update(check_data(folder, datasets))
+
+        backups.put_back(backup, data_dir, check)
+    except (ConfigError, DatasetError, BackupError, KeyFileError, StateStoreError, ServerError) as error:
         raise click.ClickException(str(error)) from error
     except OSError as error:
         raise click.ClickException(f"{data_dir} can't be made: {error.strerror}.") from error

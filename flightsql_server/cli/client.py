@@ -177,4 +177,10 @@ def _column_types(publisher: Publisher) -> csv.ConvertOptions:
         fields = [field for field in publisher.schema() if not pa.types.is_timestamp(field.type)]
     except PublishError:
         fields = []
-    return csv.ConvertOptions(column_types={field.name: field.type for field in fields})
+    # Nothing between two commas is null; what is quoted, or reads NA, is a text.
+    return csv.ConvertOptions(
+        column_types={field.name: field.type for field in fields},
+        null_values=[""],
+        strings_can_be_null=True,
+        quoted_strings_can_be_null=False,
+    )

@@ -22,8 +22,10 @@ _STEP_ROWS = 5_000
 @click.command()
 @click.argument("dataset")
 @connection_options
-@click.option("--rows", default=20, show_default=True, help="Updates to show.")
-@click.option("--every", "seconds", default=0.5, show_default=True, help="Seconds between two looks.")
+@click.option("--rows", type=click.IntRange(1), default=20, show_default=True, help="Updates to show.")
+@click.option(
+    "--every", "seconds", type=click.FloatRange(0.05), default=0.5, show_default=True, help="Seconds between two looks."
+)
 @click.option("--for", "duration", type=float, help="Seconds after which to end; else Ctrl-C ends it.")
 def tail(
     dataset: str,
@@ -71,9 +73,14 @@ def _print_lines(updates: Iterator[pa.Table], seconds: float, end: float) -> Non
             click.echo("\t".join(batch.schema.names))
             heads = True
         for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            click.echo("\t".join("" if value is None else str(value) for value in row))
+            click.echo("\t".join("" if value is None else _escaped(str(value)) for value in row))
         if not _wait(seconds, end):
             return
+
+
+def _escaped(text: str) -> str:
+    """On one line and in one column, whatever the text holds."""
+    return text.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
 
 
 def _wait(seconds: float, end: float) -> bool:

@@ -114,11 +114,15 @@ def _refuse_null(wrong: pa.Array, field: pa.Field, dataset: Dataset) -> None:
 
 def _cast(array: pa.Array, field: pa.Field, where: str) -> pa.Array:
     source = array.type
-    if pa.types.is_dictionary(source):
+    words = array.dictionary if pa.types.is_dictionary(source) else array
+    if not _may_cast(words.type, field.type):
+        raise InvalidParameter(f"{where} must be {field.type}, not {words.type}.", hint="Cast it before sending.")
+    if words is not array:
+        if pa.types.is_string_view(words.type) or pa.types.is_binary_view(words.type):
+            # Arrow can't take from views.
+            array = pa.DictionaryArray.from_arrays(array.indices, words.cast(field.type))
         array = array.dictionary_decode()
         source = array.type
-    if not _may_cast(source, field.type):
-        raise InvalidParameter(f"{where} must be {field.type}, not {source}.", hint="Cast it before sending.")
     if pa.types.is_timestamp(source) and source.tz is None:
         array = array.cast(pa.timestamp(source.unit, tz="UTC"))
     if pa.types.is_integer(source) and pa.types.is_decimal(field.type):

@@ -80,12 +80,16 @@ def _dataset(name: str, table: Mapping[str, Any]) -> Dataset:
         raise wrong('columns is a table of names and types, such as { pair = "utf8", rate = "float64?" }.')
     made = tuple(_column(name, column, form) for column, form in columns.items())
     types = {column.name: column for column in made}
-    if not isinstance(key, list) or not key or len(set(map(str, key))) != len(key):
+    if not isinstance(key, list) or not key or not all(isinstance(column, str) for column in key):
+        raise wrong("key is a list of one or more of its columns.")
+    if len(set(key)) != len(key):
         raise wrong("key is a list of one or more of its columns.")
     for column in key:
         if column not in types or types[column].nullable or types[column].type in map(TYPES.get, _NOT_KEYS):
             raise wrong(f"the key {column!r} must be a column that is never null, and no float.")
-    if order not in types or types[order].nullable or types[order].type not in map(TYPES.get, _ORDER_TYPES):
+    order_types = map(TYPES.get, _ORDER_TYPES)
+    placed = types.get(order) if isinstance(order, str) else None
+    if placed is None or placed.nullable or placed.type not in order_types:
         raise wrong(f"order_column must be a column that is never null, of type {', '.join(_ORDER_TYPES)}.")
     if not isinstance(comment, (str, type(None))):
         raise wrong("comment is text.")

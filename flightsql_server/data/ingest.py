@@ -23,6 +23,7 @@ from flightsql_server.errors import (
     DiskFull,
     EngineUnavailable,
     InternalError,
+    LimitReached,
     RowsLost,
     ServerError,
     ServerShuttingDown,
@@ -82,6 +83,7 @@ class Writer:
         self._stopping = False
         self._states: dict[str, State] = {}
         self._stale = False
+        self._undeclared: dict[str, int] = {}
         self.versions: dict[str, int] = {}
 
     # ---- start and stop
@@ -121,8 +123,17 @@ class Writer:
             self._metrics.dataset_sequence.labels(name).set(version)
             for counter in (self._metrics.ingested_rows, self._metrics.late_rows, self._metrics.duplicate_batches):
                 counter.labels(name)  # so that it is seen before it counts
+        # What is noted of a dataset that is not declared now stays noted, for the day when it is again.
+        self._undeclared = {name: seq for name, seq in noted.items() if name not in states}
+        self._note()
+
+    def noted(self) -> dict[str, int]:
+        """The last ``_seq`` that was acknowledged of each dataset, those included that are not declared now."""
+        return {**self._undeclared, **self.versions}
+
+    def _note(self) -> None:
         if self._watermark:
-            self._watermark.write(self.versions)
+            self._watermark.write(self.noted())
 
     def is_alive(self) -> bool:
         """Whether batches are being taken and committed."""
@@ -245,6 +256,8 @@ class Writer:
                 for bundle in bundles:
                     self._commit([bundle])
                 return
+            if isinstance(error, LimitReached):
+                self._metrics.limit("ingest.producers_per_user")
             if not isinstance(error, ServerError):
                 log.exception("a batch for %s was not stored", group[0].dataset.name)
             for update in group:
@@ -301,11 +314,10 @@ class Writer:
             change.apply(self._states[name])
             self.versions[name] = change.last_seq
             self._metrics.dataset_sequence.labels(name).set(change.last_seq)
-        if self._watermark:
-            try:
-                self._watermark.write(self.versions)
-            except OSError:
-                log.exception("the note of acknowledged rows could not be written")
+        try:
+            self._note()
+        except OSError:
+            log.exception("the note of acknowledged rows could not be written")
         self._at("noted")
         for update in group:
             receipt = receipts[id(update)]

@@ -91,6 +91,11 @@ def _dataset(rooms: Rooms, call: Call, name: str) -> Dataset:
     return dataset
 
 
+def _is_text(text: str) -> bool:
+    """Whether UTF-8 can write it: JSON can hold halves of letters, which can't be stored."""
+    return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
 @dataclass(frozen=True, slots=True)
 class Terms:
     """What a publisher asks of its batches, as JSON in their ``app_metadata``.
@@ -118,7 +123,7 @@ class Terms:
         seq = asked.get("producer_seq")
         if level not in (DURABLE, MEMORY):
             raise InvalidParameter("There is no such level.", hint=f"There are: {DURABLE}, {MEMORY}.")
-        if not isinstance(producer_id, str) or len(producer_id) > _LONGEST_ID or "\0" in producer_id:
+        if not isinstance(producer_id, str) or len(producer_id) > _LONGEST_ID or not _is_text(producer_id):
             raise InvalidParameter("producer_id can't be taken.", hint=f"It is a text of up to {_LONGEST_ID} letters.")
         if seq is not None and (not isinstance(seq, int) or isinstance(seq, bool) or not 0 <= seq < 2**63):
             raise InvalidParameter("producer_seq can't be taken.", hint="It is a whole number, 0 or more.")

@@ -1,29 +1,42 @@
-"""An npm Flight SQL client, and a gRPC channel of Node's with its stock limits: ``node/client.js`` runs every case."""
+"""Node: an npm Flight SQL client, bare gRPC with its stock limits, and a trading service's feed by gRPC and Arrow.
+
+``node/client.js`` and ``node/feed.js`` run the cases; what they print is compared here.
+"""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from tests.commands import CLEAN
 from tests.components import require
 from tests.conformance.clients import Cases, arrow, plain_rows, run
-from tests.running import RunningServer
+from tests.running import CONFIG, RunningServer, add_users
 
 HERE = Path(__file__).parent / "node"
 FOUR_MEBIBYTES = 4 * 1024 * 1024
+START = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
-def cases(server: RunningServer, tmp_path_factory: pytest.TempPathFactory) -> Cases:
-    node, npm = require("node"), require("npm")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with the programs and what npm brought for them."""
+    require("node")
     build = tmp_path_factory.mktemp("node")
-    for name in ("package.json", "package-lock.json", "client.js"):
-        shutil.copy(HERE / name, build / name)
+    for file in ("package.json", "package-lock.json", "client.js", "feed.js", "wire.js"):
+        shutil.copy(HERE / file, build / file)
     quiet = ("--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline", "--silent")
-    run([npm, "ci", "--prefix", build, *quiet])
-    return Cases(run([node, build / "client.js", "127.0.0.1", str(server.port), "reader", "reader"]))
+    run([require("npm"), "ci", "--prefix", build, *quiet])
+    return build
+
+
+@pytest.fixture(scope="module")
+def cases(server: RunningServer, programs: Path) -> Cases:
+    return Cases(run([require("node"), programs / "client.js", "127.0.0.1", str(server.port), "reader", "reader"]))
 
 
 def test_login(cases: Cases) -> None:
@@ -62,3 +75,72 @@ def test_messages_stay_below_the_stock_limit(cases: Cases) -> None:
     assert found["bytes"] > 3 * FOUR_MEBIBYTES
     assert found["messages"] > 4
     assert found["longest"] < FOUR_MEBIBYTES
+
+
+# ---- a trading service's feed --------------------------------------------------------------------------------------
+
+WITH_AND_WITHOUT = [("with basic", "BASIC"), ("without credentials", "NOBODY")]
+
+
+@pytest.fixture(scope="module")
+def open_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """A server that gives callers without credentials the role of a feed."""
+    folder = tmp_path_factory.mktemp("open")
+    add_users(folder)
+    (folder / "test.toml").write_text(CONFIG, encoding="utf-8")
+    environment = {**CLEAN, "FLIGHTSQL_LOGIN_ANONYMOUS_ROLE": "feed"}
+    running = RunningServer(folder, "--config", str(folder / "test.toml"), environment=environment)
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+@pytest.fixture(scope="module")
+def feed(open_server: RunningServer, programs: Path) -> Cases:
+    return Cases(run([require("node"), programs / "feed.js", "127.0.0.1", str(open_server.port), "feed", "feed"]))
+
+
+def _expected(prefix: str) -> list[list[object]]:
+    """The rows that stand after the feed's three batches, of 4, 5 and 6 symbols, each batch a second later."""
+    rows: list[list[object]] = []
+    number = 2
+    for n in range(6):
+        at = START + timedelta(seconds=number, milliseconds=n)
+        bid = n + 0.25 if n % 3 else None
+        millis = int(at.timestamp() * 1_000)
+        rows.append([f"{prefix}{n}", bid, n + 0.5, n + number / 8, n * 1_000_000_007, millis])
+    return rows
+
+
+@pytest.mark.parametrize(("name", "prefix"), WITH_AND_WITHOUT)
+def test_a_feed_puts_dictionaries_and_milliseconds(
+    open_server: RunningServer, feed: Cases, name: str, prefix: str
+) -> None:
+    """Schema, dictionaries and batches under the descriptor's path; one acknowledgement for each batch."""
+    found = feed.value(f"put {name}")
+    assert found["messages"] > 1 + 3, "dictionaries are messages of their own"
+    assert [one["rows"] for one in found["acknowledged"]] == [4, 5, 6]
+    assert [one["level"] for one in found["acknowledged"]] == ["durable"] * 3
+    sql = f"SELECT symbol, timestamp FROM market_data_history WHERE starts_with(symbol, '{prefix}') ORDER BY _seq"
+    assert arrow(open_server, sql).to_pylist() == [
+        {"symbol": f"{prefix}{n}", "timestamp": START + timedelta(seconds=number, milliseconds=n)}
+        for number in range(3)
+        for n in range(4 + number)
+    ]
+
+
+@pytest.mark.parametrize(("name", "prefix"), WITH_AND_WITHOUT)
+def test_a_feed_gets_the_dataset_by_its_name(open_server: RunningServer, feed: Cases, name: str, prefix: str) -> None:
+    found = feed.value(f"get {name}")
+    assert found["rows"] == _expected(prefix)
+    assert [column for column, _ in found["columns"]] == [
+        "symbol",
+        "bid_price",
+        "ask_price",
+        "last_price",
+        "volume",
+        "timestamp",
+    ]
+    sql = "SELECT symbol, bid_price, ask_price, last_price, volume, epoch_ms(timestamp) FROM market_data"
+    assert plain_rows(arrow(open_server, f"{sql} WHERE starts_with(symbol, '{prefix}') ORDER BY 1")) == found["rows"]

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from concurrent.futures import Future
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import count
@@ -20,14 +17,12 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from flightsql_server.client import Publisher
-from flightsql_server.data.conform import conform
-from flightsql_server.data.datasets import DATASETS, MARKET_DATA, Dataset
-from flightsql_server.data.ingest import Receipt, Update, Writer
+from flightsql_server.data.datasets import CHANGE, DATASETS, DELETE, MARKET_DATA, UPSERT, Dataset
+from flightsql_server.data.ingest import Update
 from flightsql_server.data.tables import quoted, table_sql
-from flightsql_server.engine import DuckDBOptions, open_engine
-from flightsql_server.metrics import Metrics
-from flightsql_server.model import Engine, SessionOptions
+from flightsql_server.model import SessionOptions
 from tests.conftest import examples
+from tests.desk import Desk, open_desk
 from tests.running import RunningServer, running_server
 
 _START = datetime(2026, 1, 5, tzinfo=UTC)
@@ -70,47 +65,9 @@ def _assert_same(found: list[dict[str, Any]], expected: list[dict[str, Any]]) ->
             assert _same(one[name], other[name]), (name, one[name], other[name])
 
 
-@dataclass
-class Desk:
-    """An engine and its writer, without a wire between."""
-
-    engine: Engine
-    writer: Writer
-    metrics: Metrics = field(default_factory=Metrics)
-
-    def read(self, sql: str) -> list[dict[str, Any]]:
-        stream = self.engine.open(sql, SessionOptions(), 2_048)
-        try:
-            rows: list[dict[str, Any]] = []
-            while (batch := stream.read()) is not None:
-                rows += batch.to_pylist()
-            return rows
-        finally:
-            stream.close()
-
-    def put(self, dataset: Dataset, rows: list[dict[str, Any]]) -> Receipt:
-        return self.send(dataset, pa.RecordBatch.from_pylist(rows, schema=dataset.schema)).result(30)
-
-    def send(self, dataset: Dataset, batch: pa.RecordBatch) -> Future[Receipt]:
-        return self.writer.submit(Update(dataset, conform(batch, dataset))).done
-
-
-@contextmanager
-def _desk(folder: Path, **options: int) -> Iterator[Desk]:
-    metrics = Metrics()
-    engine = open_engine(folder, DuckDBOptions(threads=1))
-    writer = Writer(engine, DATASETS, metrics, **options)
-    writer.start()
-    try:
-        yield Desk(engine, writer, metrics)
-    finally:
-        writer.stop()
-        engine.close()
-
-
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
-    with _desk(tmp_path_factory.mktemp("desk")) as made:
+    with open_desk(tmp_path_factory.mktemp("desk")) as made:
         yield made
 
 
@@ -161,10 +118,14 @@ def test_every_value_passes_the_wire_exactly(wired: RunningServer, name: str, da
 
 
 class Model:
-    """What the promise says: a row replaces the row of its key unless it is older; every row is in history."""
+    """What the promise says: an update replaces what its key stands for, or ends it, unless it is older.
+
+    Every update is in history. A key that was ended keeps its place in the order.
+    """
 
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
+        self._places: dict[tuple[Any, ...], Any] = {}
         self.latest: dict[tuple[Any, ...], dict[str, Any]] = {}
         self.history: list[dict[str, Any]] = []
 
@@ -172,22 +133,44 @@ class Model:
         """Takes the rows, gives how many of them came late."""
         late, order = 0, self._dataset.order_column
         for row in rows:
-            self.history.append(row)
+            values = {name: row.get(name) for name in self._dataset.schema.names}
+            self.history.append({**values, CHANGE: row[CHANGE]})
             key = tuple(row[name] for name in self._dataset.key)
-            before = self.latest.get(key)
-            if before is not None and row[order] < before[order]:
+            if key in self._places and row[order] < self._places[key]:
                 late += 1
+                continue
+            self._places[key] = row[order]
+            if row[CHANGE] == DELETE:
+                self.latest.pop(key, None)
             else:
-                self.latest[key] = row
+                self.latest[key] = values
         return late
 
 
 def _few_keys(dataset: Dataset) -> st.SearchStrategy[list[list[dict[str, Any]]]]:
-    """Batches over few keys and few times, so that rows meet."""
+    """Batches of upserts and deletes over few keys and few times, so that rows meet.
+
+    A delete tells its key and its time; what else it tells may be anything or nothing.
+    """
     keys = {name: st.sampled_from(["A", "B", "Ä"]) for name in dataset.key}
     times = st.integers(0, 5).map(lambda seconds: _START + timedelta(seconds=seconds))
-    row = _rows(dataset, **keys, **{dataset.order_column: times})
-    return st.lists(st.lists(row, max_size=10), max_size=6)
+    where = {**keys, dataset.order_column: times}
+    upsert = _rows(dataset, **where, **{CHANGE: st.just(UPSERT)})
+    blank = {name: st.none() for name in dataset.schema.names if name not in where}
+    delete = _rows(dataset, **where, **{CHANGE: st.just(DELETE)}) | st.fixed_dictionaries(
+        {**where, **blank, CHANGE: st.just(DELETE)}
+    )
+    bare = st.fixed_dictionaries({**where, CHANGE: st.just(DELETE)})
+    batch = st.lists(upsert | delete, max_size=10) | st.lists(upsert, max_size=10) | st.lists(bare, max_size=4)
+    return st.lists(batch, max_size=6)
+
+
+def _batch(dataset: Dataset, rows: list[dict[str, Any]]) -> pa.RecordBatch:
+    """The rows with only the columns they need: ``_change`` where there are deletes, and of bare deletes no others."""
+    if all(row[CHANGE] == UPSERT for row in rows):
+        return pa.RecordBatch.from_pylist(rows, schema=dataset.schema)
+    schema = pa.schema([dataset.change_schema.field(name) for name in dataset.change_schema.names if name in rows[0]])
+    return pa.RecordBatch.from_pylist(rows, schema=schema)
 
 
 def _apart(sent: list[list[dict[str, Any]]], dataset: Dataset, number: int) -> list[list[dict[str, Any]]]:
@@ -201,6 +184,7 @@ _NUMBERS = count(1)
 
 @pytest.mark.parametrize("name", DATASETS)
 @pytest.mark.scaled
+@pytest.mark.timeout(400)
 @settings(max_examples=examples(1_000), suppress_health_check=_CHECKS)
 @given(data=st.data(), together=st.booleans())
 def test_latest_and_history_are_those_of_the_model(desk: Desk, name: str, data: st.DataObject, together: bool) -> None:
@@ -209,14 +193,15 @@ def test_latest_and_history_are_those_of_the_model(desk: Desk, name: str, data: 
     sent = _apart(data.draw(_few_keys(dataset)), dataset, number)
     start = at = desk.writer.versions[name] + 1
     if together:
-        batches = [pa.RecordBatch.from_pylist(rows, schema=dataset.schema) for rows in sent]
+        batches = [_batch(dataset, rows) for rows in sent]
         receipts = [waiting.result(30) for waiting in [desk.send(dataset, batch) for batch in batches]]
     else:
-        receipts = [desk.put(dataset, rows) for rows in sent]
+        receipts = [desk.send(dataset, _batch(dataset, rows)).result(30) for rows in sent]
     for rows, receipt in zip(sent, receipts, strict=True):
         assert (receipt.first_seq, receipt.rows) == (at, len(rows))
         assert receipt.late == model.put(rows)
-        at = receipt.last_seq + 1
+        at += len(rows)
+        assert receipt.last_seq == at - 1
     assert desk.writer.versions[name] == at - 1
     _compare(desk, dataset, model, f"{number} ", start)
 
@@ -226,14 +211,14 @@ def test_latest_and_history_are_those_of_the_model(desk: Desk, name: str, data: 
 @settings(max_examples=examples(60), suppress_health_check=_CHECKS, phases=[Phase.explicit, Phase.generate])
 @given(data=st.data())
 def test_a_restart_changes_nothing(name: str, data: st.DataObject) -> None:
-    """Numbers go on where they stood, and what was older than a row stays older."""
+    """Numbers go on where they stood, what was older stays older, and what was deleted stays deleted."""
     dataset, model = DATASETS[name], Model(DATASETS[name])
     with TemporaryDirectory() as folder:
         for _ in range(2):
-            with _desk(Path(folder)) as desk:
+            with open_desk(Path(folder)) as desk:
                 _compare(desk, dataset, model)
                 for rows in data.draw(_few_keys(dataset)):
-                    assert desk.put(dataset, rows).late == model.put(rows)
+                    assert desk.send(dataset, _batch(dataset, rows)).result(30).late == model.put(rows)
                 _compare(desk, dataset, model)
 
 
@@ -252,8 +237,35 @@ def _compare(desk: Desk, dataset: Dataset, model: Model, prefix: str = "", start
     assert [row.pop("_seq") for row in history] == list(range(start, start + len(model.history))), "no gaps"
     times = [row.pop("_received_at") for row in history]
     assert times == sorted(times)
-    assert {row.pop("_change") for row in history} <= {"upsert"}
     _assert_same(history, model.history)
+
+
+def test_a_deleted_key_keeps_its_place(tmp_path: Path) -> None:
+    """Only what is not older than the delete brings a key back, also in a server that has started since."""
+    schema = pa.schema(
+        [MARKET_DATA.schema.field("symbol"), MARKET_DATA.schema.field("timestamp"), (CHANGE, pa.string())]
+    )
+
+    def row(seconds: int) -> dict[str, Any]:
+        return {"symbol": "GONE", "volume": seconds, "timestamp": _START + timedelta(seconds=seconds)}
+
+    def standing(desk: Desk) -> list[int]:
+        return [row["volume"] for row in desk.read(f"SELECT volume FROM {table_sql('market_data')}")]
+
+    with open_desk(tmp_path) as desk:
+        assert desk.put(MARKET_DATA, [row(5)]).late == 0
+        assert desk.put(MARKET_DATA, [{**row(4), CHANGE: DELETE}], schema).late == 1
+        assert standing(desk) == [5], "an older delete ends nothing"
+        assert desk.put(MARKET_DATA, [{**row(6), CHANGE: DELETE}], schema).late == 0
+        assert desk.put(MARKET_DATA, [row(5)]).late == 1
+        assert standing(desk) == []
+    with open_desk(tmp_path) as desk:
+        assert desk.put(MARKET_DATA, [row(5)]).late == 1
+        assert standing(desk) == []
+        assert desk.put(MARKET_DATA, [row(6)]).late == 0
+        assert standing(desk) == [6], "of equal times the later update holds"
+        assert desk.put(MARKET_DATA, [{**row(6), CHANGE: DELETE}], schema).late == 0
+        assert standing(desk) == []
 
 
 def test_times_at_the_edge_are_kept(desk: Desk) -> None:

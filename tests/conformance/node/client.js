@@ -6,20 +6,9 @@
 
 const grpc = require("@grpc/grpc-js");
 const { FlightSQLClient } = require("@gizmodata/gizmosql-client");
+const { asIs, field, read, report, SERVICE } = require("./wire");
 
 const [host, port, user, password] = process.argv.slice(2);
-const SERVICE = "/arrow.flight.protocol.FlightService/";
-
-async function report(name, run) {
-  const line = { case: name };
-  try {
-    line.value = await run();
-  } catch (error) {
-    line.error = `${error.name}: ${error.message}`;
-  }
-  // 64-bit integers are bigint here, which JSON can't write.
-  console.log(JSON.stringify(line, (_, value) => (typeof value === "bigint" ? Number(value) : value)));
-}
 
 async function connected(options, work) {
   const client = new FlightSQLClient({ host, port: Number(port), plaintext: true, ...options });
@@ -34,42 +23,6 @@ async function connected(options, work) {
 function rows(table) {
   return table.toArray().map((row) => table.schema.fields.map((field) => row[field.name]));
 }
-
-// ---- just enough of the wire to ask a query without any library's settings
-
-function field(number, content) {
-  const length = [];
-  let rest = content.length;
-  for (; rest > 127; rest >>>= 7) length.push((rest & 127) | 128);
-  length.push(rest);
-  return Buffer.concat([Buffer.from([(number << 3) | 2, ...length]), content]);
-}
-
-// The content of the first length-delimited field of that number; other kinds of field are stepped over.
-function read(message, wanted) {
-  let at = 0;
-  const varint = () => {
-    let value = 0;
-    for (let factor = 1; ; factor *= 128) {
-      const byte = message[at++];
-      value += (byte & 127) * factor;
-      if (byte < 128) return value;
-    }
-  };
-  while (at < message.length) {
-    const tag = varint();
-    if ((tag & 7) === 2) {
-      const size = varint();
-      if (tag >>> 3 === wanted) return message.subarray(at, at + size);
-      at += size;
-    } else {
-      varint();
-    }
-  }
-  return Buffer.alloc(0);
-}
-
-const asIs = (bytes) => bytes;
 
 function bare() {
   return new grpc.Client(`${host}:${port}`, grpc.credentials.createInsecure());
