@@ -380,6 +380,11 @@ def test_session_options(server: RunningServer) -> None:
             "schema": "main",
             "dialect": "duckdb",
             "wire_profile": "standard",
+            "time_zone": "UTC",
+            "compression": "none",
+            "statement_timeout_seconds": 0.0,
+            "max_rows": 0,
+            "max_staleness_ms": 0,
         }
         assert set_options(client, call, catalog="desk", schema="main", dialect="mysql", wire_profile="jdbc") == {}
         assert get_options(client, call)["dialect"] == "mysql"
