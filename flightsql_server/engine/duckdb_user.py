@@ -140,7 +140,8 @@ class DuckDBUserTransaction:
             try:
                 self._connection.execute(f"INSERT INTO {quoted(table)} ({columns}) SELECT {columns} FROM incoming")
             finally:
-                self._connection.unregister("incoming")
+                with suppress(duckdb.Error):  # in a transaction that has failed it says just that
+                    self._connection.unregister("incoming")
         return int(rows.num_rows)
 
     def user_tables(self) -> list[Table]:

@@ -79,7 +79,7 @@ def _make(work: UserTransaction, name: TableName, schema: pa.Schema) -> tuple[Co
     columns, parts = [], []
     for field in schema:
         sql_type = planner.sql_type(field.type)
-        if sql_type is None or not field.name:
+        if sql_type is None or not field.name or _is_lost_inside(field.type):
             raise UnsupportedFeature(f"A column can't be of type {field.type}.", hint="Cast it before sending.")
         parts.append(f"{planner.identifier(field.name)} {sql_type}{'' if field.nullable else ' NOT NULL'}")
         columns.append(Column(field.name, _plain_type(field.type), field.nullable))
@@ -94,13 +94,29 @@ def _make(work: UserTransaction, name: TableName, schema: pa.Schema) -> tuple[Co
     return tuple(columns)
 
 
+def _is_lost_inside(type_: pa.DataType, inside: bool = False) -> bool:
+    """Whether the engine would read other values than were sent: it does with these inside of lists and the like."""
+    types = pa.types
+    if types.is_nested(type_):
+        return any(_is_lost_inside(type_.field(i).type, inside=True) for i in range(type_.num_fields))
+    fine = types.is_interval(type_) or (types.is_duration(type_) and type_.unit == "ns")
+    return inside and (types.is_dictionary(type_) or fine)
+
+
 def _plain(batch: pa.RecordBatch) -> pa.RecordBatch:
     """The same values in types that the engine stores as they are."""
     arrays, fields = [], []
     for array, field in zip(batch.columns, batch.schema, strict=True):
         type_ = _plain_type(field.type)
         plain = array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
-        arrays.append(plain if plain.type == type_ else plain.cast(type_))
+        if pa.types.is_interval(type_) and any(value and value.nanoseconds % 1_000 for value in plain.to_pylist()):
+            raise InvalidParameter(f"Column {field.name} has intervals finer than microseconds.", hint="Round them.")
+        try:
+            arrays.append(plain if plain.type == type_ else plain.cast(type_))
+        except pa.ArrowInvalid as error:
+            raise InvalidParameter(
+                f"Column {field.name} can't be stored exactly as {type_}.", hint="Round it before sending."
+            ) from error
         fields.append(pa.field(field.name, type_, field.nullable))
     return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
 
@@ -117,6 +133,8 @@ def _plain_type(type_: pa.DataType) -> pa.DataType:
         return pa.decimal128(type_.precision, type_.scale)
     if types.is_float16(type_):
         return pa.float32()
+    if types.is_duration(type_):
+        return pa.duration("us")
     if types.is_timestamp(type_) and type_.tz is not None:
         return pa.timestamp("us", "UTC")
     return type_

@@ -368,9 +368,10 @@ def set_options(
     return {name: error.value for name, error in result.errors.items()}
 
 
-def get_options(client: flight.FlightClient, call: flight.FlightCallOptions) -> dict[str, str]:
+def get_options(client: flight.FlightClient, call: flight.FlightCallOptions) -> dict[str, object]:
     result = plain_wire.GetSessionOptionsResult.FromString(act(client, call, "GetSessionOptions"))
-    return {name: value.string_value for name, value in result.session_options.items()}
+    options = result.session_options.items()
+    return {name: getattr(value, str(value.WhichOneof("option_value"))) for name, value in options}
 
 
 def test_session_options(server: RunningServer) -> None:
