@@ -291,6 +291,7 @@ class Server:
             seconds += 1
             try:
                 await self._transactions.end_idle(self._authenticator.is_live)
+                self._sessions.forget_ended(self._authenticator.is_live)
                 if seconds % _FLUSH_SECONDS == 0:
                     await loop.run_in_executor(self._pool, self._authenticator.flush)
             except Exception:

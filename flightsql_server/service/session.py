@@ -11,7 +11,7 @@ import json
 import secrets
 import zoneinfo
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Protocol
@@ -68,6 +68,7 @@ class Sessions:
         self._options: OrderedDict[str, SessionOptions] = OrderedDict()
         self._prepared: OrderedDict[str, OrderedDict[bytes, PreparedText]] = OrderedDict()
         self._busy: Counter[str] = Counter()
+        self._with_token: set[str] = set()
         self._dialects = frozenset(planner.dialects())
 
     def call(self, principal: Principal, headers: Mapping[str, str], peer: str) -> Call:
@@ -160,6 +161,10 @@ class Sessions:
             raise ResultTooLarge(
                 f"The session has {len(mine)} prepared statements open.", hint="Close those that are not needed."
             )
+        if call.principal.session_id:
+            self._with_token.add(call.session_key)
+        elif len(self._prepared) > _KEPT_IN_MEMORY:
+            self.forget(next(iter(self._prepared)))
         handle = secrets.token_bytes(16)
         mine[handle] = PreparedText(text, transaction_id or None)
         self._metrics.prepared_statements.inc()
@@ -201,8 +206,14 @@ class Sessions:
         """Whether a call of the session streams just now; may be asked from any thread."""
         return key in self._busy
 
+    def forget_ended(self, is_live: Callable[[str], bool]) -> None:
+        """Lets go of what sessions have left that ended without saying so."""
+        for key in [key for key in self._with_token if not is_live(key)]:
+            self.forget(key)
+
     def forget(self, key: str) -> None:
         """Lets go of all that an ended session has."""
+        self._with_token.discard(key)
         self._options.pop(key, None)
         self._metrics.prepared_statements.dec(len(self._prepared.pop(key, {})))
 
