@@ -24,7 +24,7 @@ from flightsql_server.engine import DuckDBOptions, open_engine
 from flightsql_server.model import SessionOptions
 from tests.commands import CLEAN, COMMAND, as_user, refusal, run, run_apart
 from tests.conformance.clients import arrow
-from tests.running import CONFIG, RunningServer, running_server
+from tests.running import CONFIG, USERS, RunningServer, running_server
 
 NOON = datetime(2026, 1, 6, 12, tzinfo=UTC)
 
@@ -282,7 +282,7 @@ def test_what_a_restore_makes_has_the_users(backup: Path, tmp_path: Path) -> Non
     with sqlite3.connect(tmp_path / "new" / "state.sqlite") as connection:
         names = {name for (name,) in connection.execute("SELECT name FROM users")}
     connection.close()
-    assert names == {"admin", "feed", "reader", "viewer"}
+    assert names == set(USERS)
 
 
 # ---- tail ----------------------------------------------------------------------------------------------------------
