@@ -12,7 +12,7 @@ from flightsql_server.planner.names import identifier, literal
 
 Row = tuple[str | int | None, ...]
 
-_SIMPLE_TYPES: dict[pa.DataType, str] = {
+SIMPLE_TYPES: dict[pa.DataType, str] = {
     pa.null(): '"NULL"',
     pa.bool_(): "BOOLEAN",
     pa.int8(): "TINYINT",
@@ -48,7 +48,7 @@ _PRECISIONS: dict[str, tuple[int, int, int]] = {
 
 def type_name(arrow: pa.DataType) -> str:
     """The engine's name of an Arrow type, as DESCRIBE and information_schema show it."""
-    simple = _SIMPLE_TYPES.get(arrow)
+    simple = SIMPLE_TYPES.get(arrow)
     if simple is not None:
         return simple
     types = pa.types

@@ -14,6 +14,7 @@ from sqlglot.tokenizer_core import Token, TokenType
 
 from flightsql_server.errors import InvalidParameter, SqlSyntaxError, UnsupportedFeature
 from flightsql_server.planner.dialect import MARK
+from flightsql_server.planner.information import SIMPLE_TYPES
 from flightsql_server.planner.names import fold, identifier
 from flightsql_server.planner.request import Draft
 
@@ -24,39 +25,17 @@ _ARITHMETIC = (exp.Add, exp.Sub, exp.Mul, exp.Div, exp.Mod, exp.IntDiv)
 _CONDITIONS = (exp.And, exp.Or, exp.Not, exp.Where, exp.Having, exp.Join)
 
 _SQL_TYPES: dict[pa.DataType, str] = {
-    pa.bool_(): "BOOLEAN",
-    pa.int8(): "TINYINT",
-    pa.int16(): "SMALLINT",
-    pa.int32(): "INTEGER",
-    pa.int64(): "BIGINT",
-    pa.uint8(): "UTINYINT",
-    pa.uint16(): "USMALLINT",
-    pa.uint32(): "UINTEGER",
-    pa.uint64(): "UBIGINT",
-    pa.float16(): "FLOAT",
-    pa.float32(): "FLOAT",
-    pa.float64(): "DOUBLE",
+    **{type_: name for type_, name in SIMPLE_TYPES.items() if not pa.types.is_null(type_)},
     pa.string(): "VARCHAR",
     pa.large_string(): "VARCHAR",
     pa.string_view(): "VARCHAR",
     pa.binary(): "BLOB",
     pa.large_binary(): "BLOB",
     pa.binary_view(): "BLOB",
-    pa.date32(): "DATE",
-    pa.date64(): "DATE",
     pa.time32("s"): "TIME",
     pa.time32("ms"): "TIME",
     pa.time64("us"): "TIME",
     pa.time64("ns"): "TIME_NS",
-    pa.timestamp("s"): "TIMESTAMP_S",
-    pa.timestamp("ms"): "TIMESTAMP_MS",
-    pa.timestamp("us"): "TIMESTAMP",
-    pa.timestamp("ns"): "TIMESTAMP_NS",
-    pa.duration("s"): "INTERVAL",
-    pa.duration("ms"): "INTERVAL",
-    pa.duration("us"): "INTERVAL",
-    pa.duration("ns"): "INTERVAL",
-    pa.month_day_nano_interval(): "INTERVAL",
 }
 # The engine's own types, by the words that CAST(? AS …) may use.
 _ARROW_TYPES = {
@@ -85,6 +64,8 @@ def sql_type(type_: pa.DataType) -> str | None:
     types = pa.types
     if types.is_dictionary(type_):
         return sql_type(type_.value_type)
+    if types.is_duration(type_):
+        return "INTERVAL"
     if types.is_timestamp(type_):
         return "TIMESTAMPTZ"
     if types.is_decimal(type_):

@@ -7,8 +7,20 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from flightsql_server.errors import QueueFull
+from flightsql_server.errors import QueueFull, StatementTimeout
 from flightsql_server.metrics import Metrics
+
+
+@asynccontextmanager
+async def timed(metrics: Metrics, seconds: float, hint: str) -> AsyncIterator[None]:
+    """The block may take so many seconds; StatementTimeout, with the hint, when it takes longer."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        metrics.limit("query.seconds")
+        metrics.statements_stopped.labels("timeout").inc()
+        raise StatementTimeout(f"The statement took longer than {seconds:g} seconds.", hint=hint) from error
 
 
 class Admission:

@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from typing import TypeVar
 
@@ -23,7 +23,6 @@ from flightsql_server.errors import (
     InvalidTransaction,
     LimitReached,
     ResultTooLarge,
-    StatementTimeout,
     UnsupportedFeature,
 )
 from flightsql_server.metrics import Metrics
@@ -41,7 +40,7 @@ from flightsql_server.model import (
     UserTransaction,
 )
 from flightsql_server.service import parameters
-from flightsql_server.service.admission import Admission
+from flightsql_server.service.admission import Admission, timed
 from flightsql_server.service.catalog import CurrentCatalog
 from flightsql_server.service.plans import COUNT, Inside, Plans, Prepared
 from flightsql_server.service.profiles import in_profile
@@ -294,18 +293,9 @@ class Changes:
 
     # ---- threads and time
 
-    @asynccontextmanager
-    async def _timed(self, call: Call) -> AsyncIterator[None]:
+    def _timed(self, call: Call) -> AbstractAsyncContextManager[None]:
         seconds = min(self._seconds, call.options.statement_timeout_seconds or self._seconds)
-        try:
-            async with asyncio.timeout(seconds):
-                yield
-        except TimeoutError as error:
-            self._metrics.limit("query.seconds")
-            self._metrics.statements_stopped.labels("timeout").inc()
-            raise StatementTimeout(
-                f"The statement took longer than {seconds:g} seconds.", hint="Change less at a time."
-            ) from error
+        return timed(self._metrics, seconds, "Change less at a time.")
 
     async def _watched(self, work: UserTransaction, step: Callable[[], T]) -> T:
         """Runs the step in a worker thread; when this task is cancelled the engine is interrupted until it is back.

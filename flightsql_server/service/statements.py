@@ -15,11 +15,11 @@ from typing import Protocol, TypeVar
 
 import pyarrow as pa
 
-from flightsql_server.errors import ResultTooLarge, StatementTimeout
+from flightsql_server.errors import ResultTooLarge
 from flightsql_server.metrics import Metrics
 from flightsql_server.model import Call, Engine, TableName
 from flightsql_server.service import profiles
-from flightsql_server.service.admission import Admission
+from flightsql_server.service.admission import Admission, timed
 from flightsql_server.service.caches import BoundedCache, Encoded
 from flightsql_server.service.catalog import CurrentCatalog
 from flightsql_server.service.parameters import NOTHING, Bound
@@ -107,14 +107,8 @@ class Statements:
                 return kept.rows
         seconds = min(self._limits.seconds, call.options.statement_timeout_seconds or self._limits.seconds)
         try:
-            async with asyncio.timeout(seconds), self._admission.slot():
+            async with timed(self._metrics, seconds, "Ask for less."), self._admission.slot():
                 return await self._run(call, prepared, make_encoder, send, key, bound)
-        except TimeoutError as error:
-            self._metrics.limit("query.seconds")
-            self._metrics.statements_stopped.labels("timeout").inc()
-            raise StatementTimeout(
-                f"The statement took longer than {seconds:g} seconds.", hint="Ask for less."
-            ) from error
         except asyncio.CancelledError:
             self._metrics.statements_stopped.labels("client_gone").inc()
             raise
