@@ -323,7 +323,7 @@ def test_results_have_their_limits(tmp_path: Path) -> None:
         assert numbers.total("flightsql_limits_hit_total", limit="query.result_bytes") == 1
         # A call is counted when it has ended, a moment after the client has heard of it.
         refused = {"method": "DoGet", "code": "RESOURCE_EXHAUSTED"}
-        wait_until(lambda: Numbers(server).total("flightsql_calls_total", **refused) == 2, "both are counted")
+        wait_until(lambda: Numbers(server).total("flightsql_calls_total", **refused) == 2, 5, "both are counted")
 
 
 def test_a_row_that_no_client_could_take_is_refused(tmp_path: Path) -> None:
