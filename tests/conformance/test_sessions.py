@@ -271,3 +271,40 @@ def test_actions_that_are_told_are_served(server: RunningServer) -> None:
         names = {action.type for action in client.list_actions(options)}
     assert {"BeginTransaction", "EndTransaction", "CancelFlightInfo", "RenewFlightEndpoint", "HealthCheck"} <= names
     assert not {"BeginSavepoint", "EndSavepoint", "CreatePreparedSubstraitPlan"} & names
+
+
+# ---- restarts
+
+
+def test_a_session_outlives_a_restart_and_its_handles_do_not(tmp_path: Path) -> None:
+    """A pooled connection goes on with its options where they were; what ended with the process says so."""
+    with running_server(tmp_path) as first:
+        port = first.port
+        session = Raw(first, "maker")
+        assert session.set_options(dialect="postgres", time_zone="Asia/Tokyo") == {}
+        body = packed(sql.ActionCreatePreparedStatementRequest(query="SELECT 1 AS n"))
+        (prepared,) = session.act("CreatePreparedStatement", body)
+        handle = prepared[prepared.index(b"\n\x10") + 2 :][:16]
+        ticket = session.info("SELECT 2 AS n")
+        changed = session.info("CREATE TABLE t (a INT)")
+        first.kill()
+    with running_server(tmp_path, "--port", str(port)):
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                assert session.fetch(ticket) == 2, "a query's ticket holds all it takes"
+                break
+            except grpc.RpcError:  # the channel waits a little before it tries again
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+        (told,) = session.act("GetSessionOptions", b"")
+        assert wire.GetSessionOptionsResult.FromString(told).session_options["time_zone"].string_value == "Asia/Tokyo"
+        command = packed(sql.CommandPreparedStatementQuery(prepared_statement_handle=handle))
+        descriptor = wire.FlightDescriptor(type=wire.FlightDescriptor.CMD, cmd=command)
+        with pytest.raises(grpc.RpcError) as gone:
+            session.call("GetFlightInfo", descriptor, wire.FlightInfo)
+        assert gone.value.code() is grpc.StatusCode.NOT_FOUND
+        with pytest.raises(grpc.RpcError) as lost:
+            session.fetch(changed)
+        assert lost.value.code() is grpc.StatusCode.NOT_FOUND
+    session.close()
