@@ -32,7 +32,7 @@ class Watermark:
         try:
             known = json.loads(content)
             return {str(name): int(seq) for name, seq in known.items()}
-        except (ValueError, AttributeError, TypeError):
+        except (ValueError, AttributeError, TypeError, OverflowError, RecursionError):
             return None
 
     def write(self, versions: Mapping[str, int]) -> None:

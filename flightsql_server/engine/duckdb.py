@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import duckdb
 import pyarrow as pa
@@ -36,11 +37,13 @@ class DuckDBEngine:
     """The engine of ``model.Engine`` over ``<data_dir>/desk.duckdb``; ``close`` closes the file."""
 
     def __init__(self, data_dir: Path, options: DuckDBOptions) -> None:
-        self._file = DuckDBFile(data_dir, options)
+        self._file = DuckDBFile(data_dir, options, self._let_go)
         self._capabilities = _capabilities(self._file)
         self._idle = IdleStatements(_IDLE_STATEMENTS)
         self._arrow_types: dict[tuple[str, ...], list[pa.DataType]] = {}
         self._write_lock = threading.Lock()
+        self._held: WeakSet[DuckDBStream | DuckDBUserTransaction] = WeakSet()
+        self._held_lock = threading.Lock()
 
     @property
     def capabilities(self) -> Capabilities:
@@ -112,25 +115,40 @@ class DuckDBEngine:
     ) -> ResultStream:
         """The statement on a connection of its own; it starts with the first ``read``."""
         if parameters:  # its values are part of the bound statement, so it can't wait for another run
-            return DuckDBStream(
+            stream = DuckDBStream(
                 lambda: self._bind(sql, options, parameters),
                 lambda bound: bound.connection.close(),
                 self._translated,
                 batch_rows,
             )
-        return DuckDBStream(
-            lambda: self._idle.take(sql, options) or self._bind(sql, options),
-            self._idle.give,
-            self._translated,
-            batch_rows,
-        )
+        else:
+            stream = DuckDBStream(
+                lambda: self._idle.take(sql, options) or self._bind(sql, options),
+                self._idle.give,
+                self._translated,
+                batch_rows,
+            )
+        self._hold(stream)
+        return stream
+
+    def _hold(self, work: DuckDBStream | DuckDBUserTransaction) -> None:
+        with self._held_lock:
+            self._held.add(work)
 
     def _translated(self) -> AbstractContextManager[None]:
         return translated(self._fatal)
 
     def _fatal(self) -> None:
         self._file.fatal()
-        self._idle.close()  # each of them would keep the old database alive
+        self._idle.close()
+
+    def _let_go(self) -> None:
+        """Ends all that keeps a broken database alive: DuckDB opens the file anew only when that is gone."""
+        self._idle.close()
+        with self._held_lock:
+            held = list(self._held)
+        for work in held:
+            work.abandon()
 
     @contextmanager
     def transaction(self) -> Iterator[DuckDBTransaction]:
@@ -143,6 +161,7 @@ class DuckDBEngine:
                     try:
                         yield DuckDBTransaction(connection)
                         connection.commit()
+                        self._file.written()
                     except BaseException:
                         with suppress(duckdb.Error):
                             connection.rollback()
@@ -152,7 +171,9 @@ class DuckDBEngine:
 
     def begin(self, options: SessionOptions) -> DuckDBUserTransaction:
         """A transaction on users' own tables, on a connection of its own."""
-        return DuckDBUserTransaction(self._cursor(options), self._translated)
+        work = DuckDBUserTransaction(self._cursor(options), self._translated, self._file.written)
+        self._hold(work)
+        return work
 
     def user_tables(self) -> list[Table]:
         with self._translated():

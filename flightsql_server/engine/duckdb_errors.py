@@ -23,7 +23,7 @@ def translated(on_fatal: Callable[[], None]) -> Iterator[None]:
     except errors.ServerError:
         raise
     except (duckdb.Error, pa.ArrowException, OSError, RuntimeError, UnicodeDecodeError) as error:
-        if isinstance(error, duckdb.FatalException) or "database has been invalidated" in str(error):
+        if str(error).startswith(_FATAL):
             on_fatal()
         raise translate(error) from error
 
@@ -31,15 +31,22 @@ def translated(on_fatal: Callable[[], None]) -> Iterator[None]:
 def translate(error: BaseException) -> errors.ServerError:
     """The member of the family that says what DuckDB's exception means to the caller."""
     text = str(error)
-    if isinstance(error, duckdb.InterruptException) or "INTERRUPT" in text or "nterrupted" in text:
+    kind = text.partition(":")[0]  # what follows can hold values of the caller's, and so any word at all
+    if isinstance(error, duckdb.InterruptException) or kind.startswith("INTERRUPT") or "nterrupted" in kind:
         return errors.StatementCancelled("The statement was stopped.")
-    if isinstance(error, (duckdb.OutOfMemoryException, MemoryError)) or "Out of Memory" in text:
+    if isinstance(error, (duckdb.OutOfMemoryException, MemoryError)) or kind == "Out of Memory Error":
         return errors.ResultTooLarge("The statement needs more memory than the server gives it.", hint="Ask for less.")
-    if "No space left" in text or "max_temp_directory_size" in text:
+    if kind in _OF_THE_SYSTEM and any(words in text for words in _FULL):
         return errors.DiskFull("The server's disk is full.", hint="Try again when its administrator has made room.")
-    if isinstance(error, duckdb.FatalException) or "database has been invalidated" in text:
+    if text.startswith(_FATAL):
         log.error("DuckDB failed: %s", text)
         return errors.EngineUnavailable("The database had to be opened again.", hint="Repeat the call.")
+    if text.startswith(_DAMAGED):
+        log.error("DuckDB can't read its file: %s", text)
+        return errors.RowsLost(
+            "The database file is damaged where this needs it.",
+            hint="Restore a backup with `flightsql-server restore`; the server's log says what is wrong with the file.",
+        )
     if isinstance(error, duckdb.CatalogException) and "already exists" in text:
         return errors.DuplicateTable("A table of that name exists already.", hint="Choose another name, or drop it.")
     named = _NAMED_COLUMN.search(text) if isinstance(error, duckdb.BinderException) else None
@@ -56,6 +63,10 @@ def translate(error: BaseException) -> errors.ServerError:
 
 
 _NAMED_COLUMN = re.compile(r'Referenced column "([^"]+)" not found|does not have a column named "([^"]+)"')
+_FATAL = "FATAL Error:"
+_OF_THE_SYSTEM = ("IO Error", "FATAL Error", "TransactionContext Error", "Out of Memory Error")
+_FULL = ("No space left on device", "Disk quota exceeded", "File too large", "max_temp_directory_size")
+_DAMAGED = ("Corrupt database file:", "IO Error: Corrupt database file:", "IO Error: Could not read enough bytes")
 _CAST = "A value can't be converted to the type that the statement asks for."
 _CAST_HINT = "TRY_CAST gives NULL in such places."
 _RANGE = "A number is out of the range of its type."

@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,13 +39,22 @@ class DuckDBOptions:
 class DuckDBFile:
     """``<data_dir>/desk.duckdb``. ``close`` closes it; connections made by ``cursor`` are closed by who made them."""
 
-    def __init__(self, data_dir: Path, options: DuckDBOptions) -> None:
-        """EngineUnavailable when the file can't be opened, with what to do about it."""
+    def __init__(self, data_dir: Path, options: DuckDBOptions, let_go: Callable[[], None] = lambda: None) -> None:
+        """EngineUnavailable when the file can't be opened, with what to do about it.
+
+        ``let_go`` ends what still holds a broken database before the file is opened anew.
+        """
+        self._let_go = let_go
         self._folder = data_dir
         self._options = options
         self._lock = threading.Lock()
         self._folding = threading.Lock()
         self._broken = False
+        self._written = False
+        if (data_dir / _LOG).exists() and not (data_dir / _FILE).exists():
+            # DuckDB would begin a new file and remove the log.
+            log.error("%s is gone, but its log is there", data_dir / _FILE)
+            raise _damaged()
         self._root = self._open()
 
     def _open(self) -> duckdb.DuckDBPyConnection:
@@ -77,6 +87,7 @@ class DuckDBFile:
                 return
             with suppress(duckdb.Error):
                 self._root.close()
+            self._let_go()
             root = self._open()
             try:
                 root.execute("SELECT 1").fetchall()
@@ -126,8 +137,15 @@ class DuckDBFile:
         finally:
             copy.close()
 
+    def written(self) -> None:
+        """Something was committed: from now on the log belongs to the file, and ``close`` folds it in."""
+        self._written = True
+
     def close(self) -> None:
-        """Closes the file."""
+        """Closes the file. One that nothing was committed to stays as it was, with its log: a start may be refused."""
+        with suppress(duckdb.Error):
+            if self._written:
+                self._root.execute("CHECKPOINT")
         with suppress(duckdb.Error):
             self._root.close()
         # DuckDB's binding complains at the interpreter's exit of every object that somebody still holds then.
@@ -136,10 +154,14 @@ class DuckDBFile:
 
 def _not_opened(error: duckdb.Error) -> errors.EngineUnavailable:
     log.error("DuckDB can't open its file: %s", error)
-    if "lock" in str(error):
+    if "Could not set lock" in str(error):
         return errors.EngineUnavailable(
             "The database file is in use by another process.", hint="Stop that process, or use another data directory."
         )
+    return _damaged()
+
+
+def _damaged() -> errors.EngineUnavailable:
     return errors.EngineUnavailable(
         "The database file is damaged or can't be read; nothing of it was changed.",
         hint="Restore a backup with `flightsql-server restore`; the log says what is wrong with the file.",
@@ -163,6 +185,7 @@ def _harden(connection: duckdb.DuckDBPyConnection, data_dir: Path, options: Duck
     for name, value in settings.items():
         connection.execute(f"SET GLOBAL {name} = ?", [value])
     connection.execute("SET GLOBAL TimeZone = 'UTC'")
+    connection.execute("PRAGMA disable_checkpoint_on_shutdown")
     connection.execute("SET GLOBAL enable_external_access = false")
     connection.execute("SET GLOBAL allowed_configs = ['TimeZone']")
     connection.execute("SET GLOBAL lock_configuration = true")

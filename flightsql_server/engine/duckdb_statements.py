@@ -94,21 +94,26 @@ class DuckDBStream:
         self._bound: Bound | None = None
         self._reader: pa.RecordBatchReader | None = None
         self._names: list[str] | None = None
-        self._cancelled = self._ended = False
+        self._cancelled = self._ended = self._abandoned = False
+        self._reading = threading.RLock()
 
     def read(self) -> pa.RecordBatch | None:
         with self._translated():
-            if self._bound is None:
+            if self._bound is None and not self._abandoned:
                 self._bound = self._take()
-            if self._cancelled:
-                raise errors.StatementCancelled("The statement was stopped.")
-            if self._reader is None:
-                self._reader = self._start(self._bound.relation)
-            try:
-                batch = self._reader.read_next_batch()
-            except StopIteration:
-                self._ended = True
-                return None
+            with self._reading:
+                bound = self._bound
+                if bound is None or self._abandoned:
+                    raise errors.EngineUnavailable("The database had to be opened again.", hint="Repeat the call.")
+                if self._cancelled:
+                    raise errors.StatementCancelled("The statement was stopped.")
+                if self._reader is None:
+                    self._reader = self._start(bound.relation)
+                try:
+                    batch = self._reader.read_next_batch()
+                except StopIteration:
+                    self._ended = True
+                    return None
         return batch if self._names is None else batch.rename_columns(self._names)
 
     def _start(self, relation: duckdb.DuckDBPyRelation) -> pa.RecordBatchReader:
@@ -129,13 +134,27 @@ class DuckDBStream:
             with suppress(duckdb.Error):
                 bound.connection.interrupt()
 
+    def abandon(self) -> None:
+        """Lets go of a database that is broken, whoever waits for whom: a ``read`` that runs or comes later raises."""
+        if self._bound is None:
+            return
+        self._abandoned = True
+        while not self._reading.acquire(timeout=0.05):
+            self.cancel()
+        try:
+            self._cancelled = True  # not to be run again
+            self.close()
+        finally:
+            self._reading.release()
+
     def close(self) -> None:
-        if self._reader is not None:
+        # Taken in one step each: ``abandon`` may come from another thread.
+        (reader, self._reader), (bound, self._bound) = (self._reader, None), (self._bound, None)
+        if reader is not None:
             with suppress(Exception):
-                self._reader.close()
-        if self._bound is not None:
+                reader.close()
+        if bound is not None:
             if self._ended and not self._cancelled:
-                self._give_back(self._bound)
+                self._give_back(bound)
             else:
-                self._bound.connection.close()
-            self._bound = None
+                bound.connection.close()

@@ -68,10 +68,14 @@ class DuckDBUserTransaction:
     """See ``model.UserTransaction``. Its statements run one at a time; ``cancel`` may come from any thread."""
 
     def __init__(
-        self, connection: duckdb.DuckDBPyConnection, translated: Callable[[], AbstractContextManager[None]]
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        translated: Callable[[], AbstractContextManager[None]],
+        written: Callable[[], None],
     ) -> None:
         self._connection = connection
         self._translated = translated
+        self._written = written
         with translated():
             connection.begin()
 
@@ -151,10 +155,16 @@ class DuckDBUserTransaction:
     def commit(self) -> None:
         with self._translated():
             self._connection.commit()
+            self._written()
 
     def cancel(self) -> None:
         with suppress(duckdb.Error):
             self._connection.interrupt()
+
+    def abandon(self) -> None:
+        """Lets go of a database that is broken; a statement that runs or comes later raises."""
+        self.cancel()
+        self.close()
 
     def close(self) -> None:
         """Rolls back what was not committed."""
