@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,7 +55,8 @@ class RunningServer:
         )
         self._found = threading.Event()
         self.port = self.http_port = 0
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
         if not self._found.wait(30) or not self.port:
             self.kill()
             raise AssertionError("the server did not start:\n" + "".join(self.output))
@@ -105,7 +105,7 @@ class RunningServer:
         self._close()
 
     def _close(self) -> None:
-        time.sleep(0)
+        self._reader.join(10)  # to the last word
         if self.process.stdout is not None:
             self.process.stdout.close()
 

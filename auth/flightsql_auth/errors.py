@@ -9,7 +9,8 @@
     ├── ExpiredToken         expired        the absolute limit has passed
     ├── SessionEnded         revoked        closed, revoked, idle for too long, or its user was disabled
     ├── TooManySessions      limit          the user's sessions are all at work
-    └── TooBusy              limit          more passwords wait to be checked than the server takes
+    ├── TooBusy              limit          more passwords wait to be checked than the server takes
+    └── StoreFull            limit          the disk has no room for one more session
 
 ``outcome`` may say more than ``reason`` does (a disabled user counts as ``disabled``): it is for metrics and the
 audit trail and must not be sent to a client.
@@ -76,4 +77,11 @@ class TooBusy(AuthError):
     """Too many passwords wait to be checked: repeat after a pause."""
 
     default_reason = "too many logins at once: repeat after a pause"
+    default_outcome = "limit"
+
+
+class StoreFull(AuthError):
+    """The disk of the state store is full: what was to be written was not."""
+
+    default_reason = "the server's disk is full: try again when its administrator has made room"
     default_outcome = "limit"

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from .errors import StoreFull
 from .principals import ANONYMOUS
 
 SCHEMA_VERSION: Final = 1
@@ -352,8 +353,10 @@ class StateStore:
             try:
                 yield connection
                 connection.commit()
-            except BaseException:
+            except BaseException as error:
                 connection.rollback()
+                if isinstance(error, sqlite3.Error) and error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+                    raise StoreFull from error
                 raise
 
 

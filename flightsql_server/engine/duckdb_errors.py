@@ -49,6 +49,8 @@ def translate(error: BaseException) -> errors.ServerError:
         )
     if isinstance(error, duckdb.CatalogException) and "already exists" in text:
         return errors.DuplicateTable("A table of that name exists already.", hint="Choose another name, or drop it.")
+    if isinstance(error, duckdb.ConnectionException):
+        return errors.EngineUnavailable("The database had to be opened again.", hint="Repeat the call.")
     named = _NAMED_COLUMN.search(text) if isinstance(error, duckdb.BinderException) else None
     if named:  # the name comes from the statement itself
         return errors.UndefinedColumn(f'Column "{named[1] or named[2]}" does not exist.', hint=_BIND_HINT)

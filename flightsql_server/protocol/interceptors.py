@@ -15,7 +15,7 @@ from typing import Any
 import grpc
 import grpc.aio
 from flightsql_auth.authenticator import Authenticator
-from flightsql_auth.errors import AuthError, BadCredentials, TooBusy, TooManySessions
+from flightsql_auth.errors import AuthError, BadCredentials, StoreFull, TooBusy, TooManySessions
 from flightsql_auth.principals import Principal
 
 from flightsql_server import errors
@@ -174,6 +174,8 @@ def as_server_error(error: BaseException, metrics: Metrics) -> errors.ServerErro
         return errors.SessionLimit(error.reason)
     if isinstance(error, TooBusy):
         return errors.QueueFull(error.reason)
+    if isinstance(error, StoreFull):
+        return errors.DiskFull(error.reason)
     if isinstance(error, BadCredentials):
         return errors.InvalidCredentials(error.reason)
     if isinstance(error, AuthError):

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
 from pathlib import Path
 
 from tests.faults.promises import ROOT
@@ -42,26 +41,10 @@ def arguments(data_dir: Path) -> list[str]:
     return ["--config", str(config)]
 
 
-class EndingServer(RunningServer):
-    """A server that is read to its last word before its pipe is closed, however often one is ended."""
-
-    def __init__(self, data_dir: Path, *given: str, environment: Mapping[str, str]) -> None:
-        self._silent = threading.Event()
-        super().__init__(data_dir, *given, environment=environment)
-
-    def _read(self) -> None:
-        super()._read()
-        self._silent.set()
-
-    def _close(self) -> None:
-        self._silent.wait(10)
-        super()._close()
-
-
 def server_on(port: int, data_dir: Path, *more: str, **environment: str) -> RunningServer:
     """A server on that port; ``environment`` is added to the test's own. The caller stops or kills it."""
     given = [*arguments(data_dir), "--port", str(port), *more]
-    return EndingServer(data_dir, *given, environment={**os.environ, **environment})
+    return RunningServer(data_dir, *given, environment={**os.environ, **environment})
 
 
 def attempt(data_dir: Path, *more: str) -> subprocess.CompletedProcess[str]:

@@ -194,6 +194,12 @@ def spoiled(label: str, message: bytes, noise: random.Random) -> Iterator[tuple[
     yield f"{label} and noise", message + noise.randbytes(20)
 
 
+def every_kind(seed: int) -> list[Kind]:
+    """All the kinds, the same for the same seed."""
+    noise = random.Random(seed)
+    return [*unary(noise), *streams(noise)]
+
+
 def unary(noise: random.Random) -> Iterator[Kind]:
     """Rubbish for the RPCs that take one message."""
     descriptor = flight.FlightDescriptor(

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import duckdb
+import pyarrow.flight as flight
 import pytest
 
 from flightsql_server.client import PublishError
@@ -98,6 +99,29 @@ def test_batches_are_refused_while_the_reserve_is_touched(disk: SmallDisk) -> No
             put(server, 4_000, 1)
         disk.clear()
         assert put(server, 4_000, 1) == 4_001
+        assert "Traceback" not in "".join(server.output)
+    finally:
+        server.stop()
+
+
+def test_login_on_a_full_disk_is_told_of_it_and_those_who_are_logged_in_go_on(disk: SmallDisk) -> None:
+    server = server_on(free_port(), disk.folder / "data", FLIGHTSQL_INGEST_RESERVE_BYTES=str(RESERVE_BYTES))
+    try:
+        put(server, 0, 100)
+        client, options = server.flight("reader")
+        with client:
+            disk.fill(0)
+            refused = ""
+            for _ in range(200):  # the store's log may still have room in its last page
+                try:
+                    server.flight("reader")[0].close()
+                except Exception as error:
+                    refused = str(error)
+                    break
+            assert "[53100] the server's disk is full" in refused
+            assert client.do_get(flight.Ticket(b"market_data"), options).read_all().num_rows == 100
+        disk.clear()
+        assert numbers(server) == list(range(100))
         assert "Traceback" not in "".join(server.output)
     finally:
         server.stop()
