@@ -113,7 +113,7 @@ _LEAVES = st.one_of(
     ),
     *(_one(pa.date32(), st.dates()), _one(pa.time64("us"), st.times()), _one(pa.timestamp("us"), _DAYS)),
     _one(pa.timestamp("us", "UTC"), _DAYS.map(lambda moment: moment.replace(tzinfo=UTC))),
-    _one(pa.decimal128(38, 10), st.integers(-(10**38) + 1, 10**38 - 1).map(lambda n: Decimal(n).scaleb(-10))),
+    _one(pa.decimal128(38, 10), st.integers(-(10**38) + 1, 10**38 - 1).map(lambda n: Decimal(f"{n}e-10"))),
     _one(pa.list_(pa.string()), st.lists(st.text(max_size=5) | st.none(), max_size=4)),
     _one(pa.list_(pa.timestamp("us")), st.lists(_DAYS, max_size=3)),
 )
