@@ -37,17 +37,26 @@ class CurrentCatalog:
 
 @lru_cache(maxsize=1024)
 def like(pattern: str) -> re.Pattern[str]:
-    r"""The pattern of LIKE as a regular expression: ``%`` any text, ``_`` any character, ``\`` escapes."""
-    out, at = [], 0
+    r"""The pattern of LIKE as a regular expression: ``%`` any text, ``_`` any character, ``\`` escapes.
+
+    What stands between two ``%`` is taken where it is found first and never looked for again (an atomic group):
+    otherwise a pattern of many ``%`` would take exponential time.
+    """
+    parts: list[str] = [""]
+    at = 0
     while at < len(pattern):
         letter = pattern[at]
         if letter == SEARCH_ESCAPE and at + 1 < len(pattern):
             at += 1
-            out.append(re.escape(pattern[at]))
+            parts[-1] += re.escape(pattern[at])
+        elif letter == "%":
+            parts.append("")
         else:
-            out.append({"%": ".*", "_": "."}.get(letter, re.escape(letter)))
+            parts[-1] += "." if letter == "_" else re.escape(letter)
         at += 1
-    return re.compile("".join(out), re.DOTALL | re.IGNORECASE)
+    first, *rest = parts
+    middle = "".join(f"(?>.*?{part})" for part in rest[:-1] if part)
+    return re.compile(first + middle + (f".*{rest[-1]}" if rest else ""), re.DOTALL | re.IGNORECASE)
 
 
 def _matches(pattern: str | None, name: str) -> bool:
