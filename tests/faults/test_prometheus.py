@@ -85,7 +85,7 @@ class Load:
         self._server = server
         self._ended = threading.Event()
         self.failures: list[BaseException] = []
-        works = (self._drivers, self._mistakes, self._rows, self._publish)
+        works = (self._drivers, self._mistakes, self._rows, self._publish, self._changes)
         self._threads = [threading.Thread(target=self._guarded, args=(work,)) for work in works]
         for thread in self._threads:
             thread.start()
@@ -135,6 +135,18 @@ class Load:
                     while True:
                         reader.read_chunk()
                 self._ended.wait(0.2)
+
+    def _changes(self) -> None:
+        """Transactions that end well and that don't, and rows that are sent compressed."""
+        zstd = {"adbc.flight.sql.rpc.call_header.x-compression": "zstd"}
+        with self._server.connect("maker", **zstd) as connection, connection.cursor() as cursor:
+            while not self._ended.is_set():
+                for end in ("COMMIT", "ROLLBACK"):
+                    cursor.execute("BEGIN")
+                    cursor.execute(end)
+                cursor.execute("SELECT * FROM range(100000)")
+                cursor.fetch_arrow_table()
+                self._ended.wait(0.1)
 
     def _publish(self) -> None:
         market = Market(seed=11)
