@@ -214,18 +214,19 @@ def _handle(ticket: bytes) -> bytes:
     return command.handle if isinstance(command, commands.TicketStatementQuery) else b""
 
 
+def _cancel(rooms: Rooms, call: Call, tickets: Sequence[bytes]) -> actions.CancelStatus:
+    stopped = [rooms.queries.cancel(call, _handle(ticket)) for ticket in tickets]
+    return actions.CancelStatus.CANCELLED if any(stopped) else actions.CancelStatus.NOT_CANCELLABLE
+
+
 async def cancel_flight_info(rooms: Rooms, call: Call, action: actions.CancelFlightInfo) -> list[bytes]:
     """CancelFlightInfo: stops what streams for these tickets, and nothing else of the session."""
-    stopped = [rooms.queries.cancel(call, _handle(ticket)) for ticket in action.tickets]
-    status = actions.CancelStatus.CANCELLED if any(stopped) else actions.CancelStatus.NOT_CANCELLABLE
-    return [actions.cancel_result(status)]
+    return [actions.cancel_result(_cancel(rooms, call, action.tickets))]
 
 
 async def cancel_query(rooms: Rooms, call: Call, action: actions.CancelQuery) -> list[bytes]:
     """CancelQuery, the older form."""
-    stopped = [rooms.queries.cancel(call, _handle(ticket)) for ticket in action.tickets]
-    status = actions.CancelStatus.CANCELLED if any(stopped) else actions.CancelStatus.NOT_CANCELLABLE
-    return [actions.cancel_query_result(status)]
+    return [actions.cancel_query_result(_cancel(rooms, call, action.tickets))]
 
 
 async def renew_endpoint(rooms: Rooms, call: Call, action: actions.RenewFlightEndpoint) -> list[bytes]:

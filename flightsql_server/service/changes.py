@@ -168,11 +168,24 @@ class Changes:
         one.hold(ROWS)
         changed = await self._watched(one.work, lambda: _change(one.work, prepared, rows))
         if plan.effect == TABLES:
-            tables = await self.in_pool(one.work.user_tables)
-            one.inside = Inside(one.work, self._catalog.with_tables(tables))
+            await self._look_inside(one)
         return self._told(prepared, changed)
 
+    async def _look_inside(self, one: Open) -> None:
+        """The transaction has changed tables: from now on its statements see what it sees."""
+        tables = await self.in_pool(one.work.user_tables)
+        one.inside = Inside(one.work, self._catalog.with_tables(tables))
+
     # ---- changes
+
+    @asynccontextmanager
+    async def _own(self, call: Call) -> AsyncIterator[UserTransaction]:
+        """A transaction for one statement alone; what the block has not committed is rolled back."""
+        work = await self.in_pool(lambda: self._engine.begin(call.options))
+        try:
+            yield work
+        finally:
+            await self.in_pool(work.close)
 
     async def _alone(self, call: Call, prepared: Prepared, rows: Sequence[parameters.Bound]) -> tuple[int, pa.Table]:
         """A change that commits by itself: all of its rows or none."""
@@ -182,12 +195,8 @@ class Changes:
             work.commit()
             return changed
 
-        async with self._admission.slot():
-            work = await self.in_pool(lambda: self._engine.begin(call.options))
-            try:
-                changed = await self._watched(work, lambda: begin_and_run(work))
-            finally:
-                await self.in_pool(work.close)
+        async with self._admission.slot(), self._own(call) as work:
+            changed = await self._watched(work, lambda: begin_and_run(work))
         if prepared.plan.effect == TABLES:
             await self.in_pool(self._catalog.refresh)
         return self._told(prepared, changed)
@@ -195,7 +204,7 @@ class Changes:
     def _told(self, prepared: Prepared, changed: Changed) -> tuple[int, pa.Table]:
         self._metrics.changed_rows.inc(changed.count)
         if changed.returned is None:
-            return changed.count, pa.table([pa.array([changed.count], pa.int64())], schema=COUNT)
+            return changed.count, _counted(changed.count)
         return changed.count, changed.returned.cast(prepared.schema)
 
     def _read(self, work: UserTransaction, prepared: Prepared, bound: parameters.Bound) -> pa.Table:
@@ -227,16 +236,11 @@ class Changes:
                     catalog = self._catalog.current if one.inside is None else one.inside.catalog
                     count, made = await step(one.work, catalog)
                     if made:
-                        found = await self.in_pool(one.work.user_tables)
-                        one.inside = Inside(one.work, self._catalog.with_tables(found))
+                        await self._look_inside(one)
                     return count
-            async with self._admission.slot():
-                work = await self.in_pool(lambda: self._engine.begin(call.options))
-                try:
-                    count, made = await step(work, self._catalog.current)
-                    await self.in_pool(work.commit)
-                finally:
-                    await self.in_pool(work.close)
+            async with self._admission.slot(), self._own(call) as work:
+                count, made = await step(work, self._catalog.current)
+                await self.in_pool(work.commit)
         if made:
             await self.in_pool(self._catalog.refresh)
         return count
@@ -258,11 +262,8 @@ class Changes:
             return [conform(batch, dataset) for batch in batches if batch.num_rows]
 
         if one is None:
-            work = await self.in_pool(lambda: self._engine.begin(call.options))
-            try:
+            async with self._own(call) as work:
                 batches = await self._watched(work, lambda: read(work))
-            finally:
-                await self.in_pool(work.close)
             lane = Lane()
             updates = [Update(dataset, batch, lane) for batch in batches]
             if updates:
@@ -273,7 +274,7 @@ class Changes:
                 batches = await self._watched(one.work, lambda: read(one.work))
                 self._stage(one, dataset, batches)
         count = sum(batch.num_rows for batch in batches)
-        return count, pa.table([pa.array([count], pa.int64())], schema=COUNT)
+        return count, _counted(count)
 
     async def hold_back(self, one: Open, dataset: Dataset, batches: Sequence[pa.RecordBatch]) -> None:
         """Rows for a live dataset that come by an ingest inside of a transaction."""
@@ -325,6 +326,11 @@ class Changes:
     async def in_pool(self, step: Callable[[], T]) -> T:
         """Runs the step in a worker thread."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, step)
+
+
+def _counted(count: int) -> pa.Table:
+    """What a change answers that returns no rows."""
+    return pa.table([pa.array([count], pa.int64())], schema=COUNT)
 
 
 def _change(work: UserTransaction, prepared: Prepared, rows: Sequence[parameters.Bound]) -> Changed:

@@ -30,9 +30,6 @@ T = TypeVar("T")
 
 # The first step of a statement goes on until it has so much: a small result then takes one hop to a worker thread.
 _FIRST_STEP_BYTES = 256 * 1024
-_BATCH_BYTES = 3_900_000
-_ROW_GROUP = 122_880
-_PARTS = (1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30, 60)
 
 
 class Encoder(Protocol):
