@@ -6,14 +6,11 @@ slip through the planner, it still could not reach a file, the network, an exten
 
 from __future__ import annotations
 
-import json
 import logging
-import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Any
 from weakref import WeakSet
 
 import duckdb
@@ -22,9 +19,10 @@ import pyarrow as pa
 from flightsql_server import errors
 from flightsql_server.engine.duckdb_errors import translated
 from flightsql_server.engine.duckdb_file import DuckDBFile, DuckDBOptions
+from flightsql_server.engine.duckdb_names import tables_of
 from flightsql_server.engine.duckdb_statements import Bound, DuckDBStream, IdleStatements
 from flightsql_server.engine.duckdb_user import DuckDBUserTransaction, user_tables
-from flightsql_server.model import MAIN_SCHEMA, Capabilities, ResultStream, SessionOptions, Table, TableName
+from flightsql_server.model import Capabilities, ResultStream, SessionOptions, Table, TableName
 
 log = logging.getLogger(__name__)
 
@@ -95,20 +93,13 @@ class DuckDBEngine:
         return pa.schema(list(zip(relation.columns, types, strict=True)))
 
     def tables_of(self, sql: str) -> frozenset[TableName]:
-        """The base tables that DuckDB itself finds in the statement.
-
-        Its binder's answer is taken where it has one; it has none for some joins, and there its parser answers.
-        """
+        """The base tables that DuckDB itself finds in the statement."""
         connection = self._file.cursor()
         try:
-            try:
-                names = connection.get_table_names(sql, qualified=True)
-            except duckdb.Error:
-                with self._translated():
-                    return _parsed_tables(connection, sql)
+            with self._translated():
+                return tables_of(connection, sql)
         finally:
             connection.close()
-        return frozenset(_table_name(name) for name in names)
 
     def open(
         self, sql: str, options: SessionOptions, batch_rows: int, parameters: Sequence[object] = ()
@@ -245,39 +236,6 @@ def _renamed(schema: pa.Schema, names: list[str]) -> pa.Schema:
     if schema.names == names:
         return schema
     return pa.schema([field.with_name(name) for field, name in zip(schema, names, strict=True)])
-
-
-_NAME = re.compile(
-    r'(?:"?desk"?\.)?(?:(?P<schema>\w+|"(?:[^"]|"")+")\.)?(?P<name>\w+|"(?:[^"]|"")+")(?: AS .*)?', re.DOTALL
-)
-
-
-def _table_name(text: str) -> TableName:
-    """``desk.main.orders AS o`` as a name; what doesn't look like one is given whole, and matches no table."""
-    found = _NAME.fullmatch(text)
-    if found is None:
-        return TableName("", text)
-    return TableName(_bare(found["schema"] or MAIN_SCHEMA), _bare(found["name"]))
-
-
-def _bare(name: str) -> str:
-    return name[1:-1].replace('""', '"') if name.startswith('"') else name
-
-
-def _parsed_tables(connection: duckdb.DuckDBPyConnection, sql: str) -> frozenset[TableName]:
-    """The tables in DuckDB's own syntax tree: those nodes that carry a catalog, as every name we write does."""
-    row = connection.execute("SELECT json_serialize_sql($1::VARCHAR)", [sql]).fetchone()
-    found: set[TableName] = set()
-    waiting: list[Any] = [json.loads(row[0])] if row else []
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, dict):
-            if node.get("type") == "BASE_TABLE" and node.get("catalog_name"):
-                found.add(TableName(node["schema_name"], node["table_name"]))
-            waiting.extend(node.values())
-        elif isinstance(node, list):
-            waiting.extend(node)
-    return frozenset(found)
 
 
 def _capabilities(file: DuckDBFile) -> Capabilities:

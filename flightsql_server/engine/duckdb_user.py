@@ -9,6 +9,7 @@ import duckdb
 import pyarrow as pa
 
 from flightsql_server import errors
+from flightsql_server.engine.duckdb_names import tables_of
 from flightsql_server.model import LIVE_TABLE, VIEW, Changed, Column, Table, TableName
 
 _CHANGES = frozenset(
@@ -86,12 +87,8 @@ class DuckDBUserTransaction:
             return pa.schema(list(zip(relation.columns, types, strict=True)))
 
     def tables_of(self, sql: str) -> frozenset[TableName]:
-        names = set()
         with self._translated():
-            for text in self._connection.get_table_names(sql, qualified=True):
-                parts = [part.strip('"') for part in text.split(" AS ")[0].split(".")]
-                names.add(TableName(parts[-2] if len(parts) > 1 else "main", parts[-1]))
-        return frozenset(names)
+            return tables_of(self._connection, sql)
 
     def _select(self, sql: str, parameters: Sequence[object] | None) -> duckdb.DuckDBPyRelation:
         (statement,) = self._connection.extract_statements(sql)
