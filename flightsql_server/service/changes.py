@@ -257,8 +257,12 @@ class Changes:
 
         def read(work: UserTransaction) -> list[pa.RecordBatch]:
             batches: list[pa.RecordBatch] = []
+            count = 0
             for bound in rows:
-                batches += work.read(query.sql, bound.values, query.batch_rows)
+                for batch in work.read(query.sql, bound.values, query.batch_rows):
+                    count += batch.num_rows
+                    self._check_staged(count)  # the writer takes them together, so they wait in memory
+                    batches.append(batch)
             return [conform(batch, dataset) for batch in batches if batch.num_rows]
 
         if one is None:
@@ -285,12 +289,15 @@ class Changes:
     def _stage(self, one: Open, dataset: Dataset, batches: Sequence[pa.RecordBatch]) -> None:
         """Holds rows back until the transaction commits; LimitReached when there are too many."""
         staged = sum(batch.num_rows for _, batch in one.staged) + sum(batch.num_rows for batch in batches)
-        if staged > self._staged_rows:
+        self._check_staged(staged)
+        one.staged += [(dataset.name, batch) for batch in batches]
+
+    def _check_staged(self, rows: int) -> None:
+        if rows > self._staged_rows:
             self._metrics.limit("transaction.staged_rows")
             raise LimitReached(
                 f"A transaction holds back {self._staged_rows} rows at most.", hint="Commit in smaller parts."
             )
-        one.staged += [(dataset.name, batch) for batch in batches]
 
     # ---- threads and time
 
