@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# A file's tests stay together, for they share servers.
+WORKERS := --numprocesses 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo serve test test-all soak lint types bench docs proto lock
@@ -26,10 +28,10 @@ serve: setup  ## start a server on ./flightsql-data
 	$(BIN)/flightsql-server serve
 
 test: setup lint types  ## run the test suite
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" $(WORKERS)
 
 test-all: setup  ## run the long and heavy tests
-	FULL=1 $(BIN)/python -m pytest -m "slow or scaled"
+	FULL=1 $(BIN)/python -m pytest -m "slow or scaled" $(WORKERS)
 
 soak: setup  ## run under load for ten minutes and watch memory
 	$(BIN)/python benchmarks/soak.py

@@ -74,7 +74,7 @@ def started(name: str, command: list[str], login: bool, environment: dict[str, s
         yield Contestant(name, found[0], psutil.Process(process.pid), login)
     finally:
         process.terminate()
-        process.wait(30)
+        process.communicate(timeout=30)
 
 
 def serve(data_dir: Path) -> list[str]:

@@ -62,19 +62,42 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("server", "message_bytes", 64 * 1024 * 1024, "Largest message taken from a client.", 1024, 2**31 - 1),
     Setting("server", "metadata_bytes", 64 * 1024, "Largest set of call headers taken from a client.", 1024, 2**30 - 1),
     Setting("server", "log_level", "info", "How much is logged.", choices=("debug", "info", "warning", "error")),
+    Setting("tls", "certificate", "", "PEM file: the server's certificate, then each one's issuer; empty: no TLS."),
+    Setting("tls", "key", "", "PEM file of its key, which nobody else may read."),
+    Setting("tls", "client_ca", "", "PEM file of the authorities whose client certificates are believed."),
+    Setting(
+        "tls",
+        "client_certificates",
+        "none",
+        "Whether clients show a certificate; optional: those who do use tls.certificate_port.",
+        choices=("none", "optional", "required"),
+    ),
+    Setting("tls", "certificate_port", 50053, "Second Flight port, if certificates are optional.", 0, 65_535),
+    Setting(
+        "tls",
+        "user_from",
+        "common_name",
+        "The part of a client certificate that names its user.",
+        choices=("common_name", "dns", "uri", "email"),
+    ),
+    Setting("tls", "user_pattern", "(.+)", "What that part looks like as a whole; the group is the user's name."),
+    Setting("tls", "check_seconds", 5, "How often the files are looked at for new ones.", 1),
     Setting("login", "issuer", "flightsql-server", "The iss claim of tokens made here."),
     Setting("login", "audience", "flightsql-server", "The aud claim of tokens made here."),
     Setting("login", "session_seconds", 43_200, "Longest life of a session, whatever it does.", 1),
     Setting("login", "idle_seconds", 7_200, "A session that asks nothing for so long ends.", 1),
     Setting("login", "sessions_per_user", 64, "At the cap the longest-idle session without a running call ends.", 1),
+    Setting("login", "free_failures", 5, "Wrong passwords of a user from one place before pauses; 0: no pauses.", 0),
     Setting("login", "parallel_hashes", 2, "Password checks at one time.", 1),
     Setting("login", "basic_cache_seconds", 60, "How long a checked Basic credential is believed.", 0),
     Setting("login", "handshake_seconds", 10.0, "How long a handshake may take to send its credential.", 0.001),
+    Setting("login", "key_days", 90, "Age at which the key that signs tokens is replaced; 0: never.", 0),
     Setting("login", "anonymous_role", "", "Role of callers without credentials; empty refuses them. Loopback only."),
     Setting("sql", "dialect", "duckdb", "Dialect of statements when neither call, session nor user names one."),
     Setting("sql", "statement_bytes", 262_144, "Longest statement.", 1),
     Setting("sql", "statement_tokens", 20_000, "Most tokens in a statement.", 1),
     Setting("sql", "statement_depth", 200, "Deepest nesting of a statement.", 1),
+    Setting("sql", "planning_seconds", 5.0, "Longest planning of a statement, looked at between its steps.", 0.001),
     Setting("sql", "parameter_rows", 100_000, "Most rows of parameters bound to one change.", 1),
     Setting("sql", "prepared_per_session", 256, "Most open prepared statements of one session.", 1),
     Setting("sql", "ticket_seconds", 300, "How long a ticket of a query can be redeemed.", 1),
@@ -97,6 +120,7 @@ SETTINGS: tuple[Setting, ...] = (
         "Memory for results that wait to be fetched: of transactions, and of changes sent as queries.",
         0,
     ),
+    Setting("transaction", "spool_bytes", 4 * 1024**3, "Disk for such results where memory is not enough.", 0),
     Setting("cache", "plans", 2_000, "Statements whose plan and schema are kept.", 0),
     Setting("cache", "result_bytes", 64 * 1024 * 1024, "Memory for encoded small results; 0 keeps none.", 0),
     Setting("cache", "result_entry_bytes", 256 * 1024, "Largest result that is kept.", 0),
@@ -108,7 +132,41 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("ingest", "queue_bytes", 256 * 1024**2, "Memory of record batches that may wait for the writer.", 1),
     Setting("ingest", "group_rows", 1_000_000, "Rows after which a commit of the writer takes no more.", 1),
     Setting("ingest", "producers_per_user", 1_000, "Ids under which a user may number batches to a dataset.", 0),
+    Setting("live", "total", 10_000, "Most open subscriptions.", 1),
+    Setting("live", "per_user", 1_000, "Most open subscriptions of one user.", 1),
+    Setting("live", "heartbeat_seconds", 10.0, "A subscriber hears that all is well after so long a silence.", 0.1),
+    Setting(
+        "live",
+        "pace_us",
+        100,
+        "With n subscribers to a query those who conflate are told each n of these µs, or less often.",
+        0,
+    ),
+    Setting("live", "share", 0.25, "Part of a core for working out what commits change in answers; 0: no bound.", 0, 1),
+    Setting("live", "evaluation_seconds", 5.0, "Longest run of a query over the rows that a commit has changed.", 0.01),
+    Setting("live", "buffer_batches", 1_024, "Changes of an answer that wait for slow readers, as batches.", 1),
+    Setting("live", "buffer_bytes", 16 * 1024**2, "The same, in bytes of memory for each different query.", 1),
+    Setting("live", "backlog_bytes", 64 * 1024**2, "Commits that wait to be worked out for a query; then history.", 1),
+    Setting("live", "snapshot_bytes", 4 * 1024**2, "Largest snapshot that is kept for the next subscriber.", 0),
+    Setting("live", "resume_rows", 1_000_000, "Most updates that a subscriber who comes back is sent.", 1),
+    Setting("live", "refresh_rows", 100_000, "Most rows of an answer that is worked out again and again.", 1),
     Setting("ingest", "reserve_bytes", 256 * 1024**2, "Free disk below which batches are refused; 0: never.", 0),
+    Setting("audit", "enabled", True, "Whether an audit trail is written."),
+    Setting("audit", "folder", "", "Folder of the audit trail; empty: audit, in the data directory."),
+    Setting("audit", "statements", "full", "What the trail tells of statements.", choices=("full", "redacted", "none")),
+    Setting("audit", "statement_bytes", 16_384, "Characters of a statement in the trail; the rest is cut.", 1, 65_536),
+    Setting("audit", "rotate_bytes", 64 * 1024**2, "Length at which a file of the trail is followed by the next.", 1),
+    Setting("audit", "keep_files", 64, "Files of the trail that are kept; 0 keeps all.", 0),
+    Setting("audit", "sync", "never", "Whether each group of lines is forced to the disk.", choices=("never", "group")),
+    Setting(
+        "audit",
+        "when_full",
+        "continue",
+        "When the trail can't be written: refuse what belongs there, or go on and count the lines that are lost.",
+        choices=("stop", "continue"),
+    ),
+    Setting("audit", "queue_lines", 4_096, "Lines that may be open or wait to be written.", 16),
+    Setting("audit", "recent_lines", 500, "Newest lines that ops.audit shows; 0: none.", 0, 5_000),
 )
 
 _BY_NAME = {setting.name: setting for setting in SETTINGS}
@@ -117,12 +175,15 @@ _OLD_ENVIRONMENT = {"server.port": "ARROW_FLIGHT_PORT"}
 
 @dataclass(frozen=True)
 class Config:
-    """Every setting with its value and origin, and the ``[roles.<name>]`` and ``[datasets.<name>]`` tables as read."""
+    """Every setting with its value and origin; and the tables ``[roles.<name>]``, ``[datasets.<name>]`` and
+    ``[providers.<name>]`` as read.
+    """
 
     values: Mapping[str, Value]
     origins: Mapping[str, str]
     roles: Mapping[str, Any] = field(default_factory=dict)
     datasets: Mapping[str, Any] = field(default_factory=dict)
+    providers: Mapping[str, Any] = field(default_factory=dict)
 
     def text(self, name: str) -> str:
         """The value of a text setting."""
@@ -153,7 +214,7 @@ def load(
     environment = os.environ if environment is None else environment
     values: dict[str, Value] = {setting.name: setting.default for setting in SETTINGS}
     origins = dict.fromkeys(values, "default")
-    named: dict[str, Mapping[str, Any]] = {"roles": {}, "datasets": {}}
+    named: dict[str, Mapping[str, Any]] = {"roles": {}, "datasets": {}, "providers": {}}
     if file is not None:
         document = _read(file)
         for kind in named:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import secrets
+from contextlib import suppress
 from pathlib import Path
 
 VERSION = 2
@@ -65,6 +67,20 @@ class DataDir:
         content = json.dumps({"pid": os.getpid(), "port": port}).encode()
         os.pwrite(self._lock, content, 0)
         os.ftruncate(self._lock, len(content))
+
+    def life(self, *, anew: bool = False) -> str:
+        """What this data is called among all others: a backup that was put back, or data that has lost rows (``anew``),
+        is another life, in which the same numbers may stand for other updates.
+        """
+        path = self.path / "life"
+        if anew:
+            path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            return path.read_text(encoding="ascii", errors="replace").strip()
+        made, part = secrets.token_hex(8), self.path / "life.part"
+        part.write_text(f"{made}\n", encoding="ascii")
+        part.replace(path)
+        return made
 
     def free_bytes(self) -> int:
         """Disk that is free where the directory is, for a process without privileges."""

@@ -6,9 +6,20 @@
     ├── UserError                      the statement or the call is wrong; repeating it won't help
     │   ├── SqlSyntaxError             42601  INVALID_ARGUMENT
     │   ├── UndefinedColumn            42703  INVALID_ARGUMENT
+    │   ├── AmbiguousColumn            42702  INVALID_ARGUMENT
+    │   ├── GroupingError              42803  INVALID_ARGUMENT
+    │   ├── UndefinedFunction          42883  INVALID_ARGUMENT
     │   ├── InvalidParameter           22023  INVALID_ARGUMENT
     │   ├── DataError                  22000  INVALID_ARGUMENT
+    │   ├── DivisionByZero             22012  INVALID_ARGUMENT
+    │   ├── ConstraintViolation        23000  INVALID_ARGUMENT
+    │   ├── NotNullViolation           23502  INVALID_ARGUMENT
+    │   ├── ForeignKeyViolation        23503  INVALID_ARGUMENT
+    │   ├── UniqueViolation            23505  INVALID_ARGUMENT
+    │   ├── CheckViolation             23514  INVALID_ARGUMENT
+    │   ├── DependentObjects           2BP01  FAILED_PRECONDITION
     │   ├── StatementTooComplex        54001  INVALID_ARGUMENT
+    │   ├── PlanningTimeout            54001  INVALID_ARGUMENT
     │   ├── InvalidTransaction         25000  FAILED_PRECONDITION
     │   ├── ReadOnlyViolation          25006  FAILED_PRECONDITION
     │   ├── DuplicateTable             42P07  ALREADY_EXISTS
@@ -26,11 +37,14 @@
     │   ├── DiskFull                   53100  RESOURCE_EXHAUSTED
     │   ├── LimitReached               53400  RESOURCE_EXHAUSTED
     │   ├── ResultTooLarge             54000  RESOURCE_EXHAUSTED
+    │   ├── SlowReader                 54000  RESOURCE_EXHAUSTED
     │   ├── StatementTimeout           57014  DEADLINE_EXCEEDED
     │   ├── StatementCancelled         57014  CANCELLED
+    │   ├── PolicyChanged              57000  ABORTED
     │   └── SerializationFailure       40001  ABORTED
     ├── ExternalError                  something this server depends on, or the server's own stop
     │   ├── EngineUnavailable          08006  UNAVAILABLE
+    │   ├── ProviderUnavailable        08001  UNAVAILABLE
     │   ├── RowsLost                   XX001  UNAVAILABLE
     │   └── ServerShuttingDown         57P01  UNAVAILABLE
     └── InternalError                  XX000  INTERNAL; carries an incident number, the cause goes to the log
@@ -48,20 +62,23 @@ import secrets
 class ServerError(Exception):
     """What a client is told: ``[SQLSTATE] message``, under the gRPC status named by ``status``.
 
-    ``hint`` is one sentence on what the caller can do; it follows the message.
+    ``hint`` is one sentence on what the caller can do; it follows the message. ``word`` is what the error is about, as
+    it stands in the user's text; ``where`` says at which place that is, once somebody has looked.
     """
 
     sqlstate = "XX000"
     status = "INTERNAL"
 
-    def __init__(self, message: str, *, hint: str = "") -> None:
+    def __init__(self, message: str, *, hint: str = "", word: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.word = word
+        self.where = ""
 
     def __str__(self) -> str:
         text = f"[{self.sqlstate}] {self.message}"
-        return f"{text} {self.hint}" if self.hint else text
+        return (f"{text} {self.hint}" if self.hint else text) + self.where
 
 
 class UserError(ServerError):
@@ -94,6 +111,24 @@ class UndefinedColumn(UserError):
     sqlstate = "42703"
 
 
+class AmbiguousColumn(UserError):
+    """Several tables have a column of that name: say which one is meant."""
+
+    sqlstate = "42702"
+
+
+class GroupingError(UserError):
+    """A column or an aggregate stands where the grouping doesn't allow it."""
+
+    sqlstate = "42803"
+
+
+class UndefinedFunction(UserError):
+    """No function of that name takes these arguments."""
+
+    sqlstate = "42883"
+
+
 class InvalidParameter(UserError):
     """A value, option, descriptor or message that can't be taken as it is."""
 
@@ -106,8 +141,64 @@ class DataError(UserError):
     sqlstate = "22000"
 
 
+class DivisionByZero(UserError):
+    """A number was divided by zero, which the statement's dialect takes for an error."""
+
+    sqlstate = "22012"
+
+
+class ConstraintViolation(UserError):
+    """A row breaks a constraint of its table that is of no kind named here."""
+
+    sqlstate = "23000"
+
+
+class NotNullViolation(UserError):
+    """A column that must have a value got none."""
+
+    sqlstate = "23502"
+
+
+class ForeignKeyViolation(UserError):
+    """A row refers to none, or others refer to a row that would go."""
+
+    sqlstate = "23503"
+
+
+class UniqueViolation(UserError):
+    """Another row has this key."""
+
+    sqlstate = "23505"
+
+
+class CheckViolation(UserError):
+    """A row fails a CHECK."""
+
+    sqlstate = "23514"
+
+
+class DependentObjects(UserError):
+    """Other tables depend on this one: change them first."""
+
+    sqlstate = "2BP01"
+    status = "FAILED_PRECONDITION"
+
+
 class StatementTooComplex(UserError):
-    """The text is longer or nested deeper than the server's limits: make it smaller."""
+    """The text is longer or nested deeper than the server's limits: make it smaller.
+
+    ``limit`` is the setting that it exceeds.
+    """
+
+    sqlstate = "54001"
+
+    def __init__(self, message: str, *, hint: str = "", limit: str = "sql.statement_depth") -> None:
+        super().__init__(message, hint=hint)
+        self.limit = limit
+
+
+class PlanningTimeout(UserError):
+    """The statement takes too long to be understood: make it simpler."""
 
     sqlstate = "54001"
 
@@ -219,6 +310,12 @@ class ResultTooLarge(ResourceError):
     sqlstate = "54000"
 
 
+class SlowReader(ResourceError):
+    """A subscriber reads more slowly than rows come: read faster, or ask for less."""
+
+    sqlstate = "54000"
+
+
 class StatementTimeout(ResourceError):
     """The statement ran longer than it may: ask for less, or for a longer limit."""
 
@@ -233,6 +330,13 @@ class StatementCancelled(ResourceError):
     status = "CANCELLED"
 
 
+class PolicyChanged(ResourceError):
+    """What the caller may do has changed while the answer was on its way: ask again, under the policy as it is now."""
+
+    sqlstate = "57000"
+    status = "ABORTED"
+
+
 class SerializationFailure(ResourceError):
     """Two transactions met on the same rows: repeat the whole transaction."""
 
@@ -244,6 +348,12 @@ class EngineUnavailable(ExternalError):
     """The engine behind the server does not answer: repeat later."""
 
     sqlstate = "08006"
+
+
+class ProviderUnavailable(ExternalError):
+    """The keys of the identity provider that issued the token can't be had: repeat later."""
+
+    sqlstate = "08001"
 
 
 class RowsLost(ExternalError):

@@ -55,6 +55,33 @@ class Metrics:
         self.refused_calls = Counter(
             "flightsql_refused_calls", "Calls refused for their credential, by reason.", ("outcome",), registry=r
         )
+        self.ended_calls = Counter(
+            "flightsql_ended_calls",
+            "Running calls ended since their credential no longer counts, by reason.",
+            ("outcome",),
+            registry=r,
+        )
+        self.key_fetches = Counter(
+            "flightsql_provider_key_fetches",
+            "Fetches of an identity provider's keys: ok, failed, or held_back for being too soon.",
+            ("provider", "outcome"),
+            registry=r,
+        )
+        self.oauth_answers = Counter(
+            "flightsql_oauth_answers", "Answers to requests for a token over HTTP.", ("grant", "outcome"), registry=r
+        )
+        self.policy_loads = Counter(
+            "flightsql_policy_loads", "Policies read, by outcome: taken, refused.", ("outcome",), registry=r
+        )
+        self.tls_loads = Counter(
+            "flightsql_tls_loads", "New TLS certificates met, by outcome: taken, refused.", ("outcome",), registry=r
+        )
+        self.tls_not_after = Gauge(
+            "flightsql_tls_not_after_seconds",
+            "When the first certificate of a file runs out, in seconds since the epoch.",
+            ("file",),
+            registry=r,
+        )
         self.sessions = Gauge("flightsql_sessions", "Sessions that have not ended.", registry=r)
         self.prepared_statements = Gauge("flightsql_prepared_statements", "Open prepared statements.", registry=r)
         self._add_statements(r)
@@ -87,7 +114,13 @@ class Metrics:
         )
         self.changed_rows = Counter("flightsql_changed_rows", "Rows of users' own tables changed.", registry=r)
         self.waiting_result_bytes = Gauge(
-            "flightsql_waiting_result_bytes", "Bytes of results that wait to be fetched.", registry=r
+            "flightsql_waiting_result_bytes",
+            "Bytes of results that wait to be fetched, in memory or on disk.",
+            ("where",),
+            registry=r,
+        )
+        self.temporary_schemas = Gauge(
+            "flightsql_temporary_schemas", "Sessions that have made temporary tables.", registry=r
         )
         self.saved_bytes = Counter(
             "flightsql_compression_saved_bytes",
@@ -116,7 +149,36 @@ class Metrics:
         self.dataset_sequence = Gauge(
             "flightsql_dataset_sequence", "The _seq of a dataset's last committed row.", dataset, registry=r
         )
+        self.live_subscriptions = Gauge("flightsql_live_subscriptions", "Open subscriptions.", ("kind",), registry=r)
+        self.live_channels = Gauge("flightsql_live_channels", "Different queries that are subscribed to.", registry=r)
+        self.live_evaluations = Counter(
+            "flightsql_live_evaluations",
+            "Answers and changes worked out for subscribers.",
+            ("kind",),
+            registry=r,
+        )
+        self.live_rows = Counter("flightsql_live_rows", "Rows told to subscribers.", registry=r)
+        self.live_merged_rows = Counter(
+            "flightsql_live_merged_rows", "Rows not told because a newer one of their key was.", registry=r
+        )
+        self.live_slow_readers = Counter(
+            "flightsql_live_slow_readers", "Subscriptions ended because their readers were too slow.", registry=r
+        )
         self.free_bytes = Gauge("flightsql_disk_free_bytes", "Free disk where the data is.", registry=r)
+        self._add_audit(r)
+
+    def _add_audit(self, r: CollectorRegistry) -> None:
+        """The audit trail."""
+        self.audit_lines = Counter("flightsql_audit_lines", "Lines of the audit trail written.", ("event",), registry=r)
+        self.audit_bytes = Counter("flightsql_audit_bytes", "Bytes of the audit trail written.", registry=r)
+        self.audit_lost = Counter("flightsql_audit_lost_lines", "Lines that the audit trail lacks.", registry=r)
+        self.audit_errors = Counter(
+            "flightsql_audit_write_errors", "Attempts to write the audit trail that failed.", registry=r
+        )
+        self.audit_waiting = Gauge(
+            "flightsql_audit_waiting_lines", "Lines that are open or wait to be written.", registry=r
+        )
+        self.audit_sequence = Gauge("flightsql_audit_sequence", "Number of the last line written.", registry=r)
 
     def limit(self, name: str) -> None:
         """Counts one bite of the limit that is called so in the settings."""

@@ -5,9 +5,9 @@ Everything here is frozen and knows nothing of wire, SQL text or engines, so eve
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -21,9 +21,16 @@ INFORMATION_SCHEMA = "information_schema"
 STORE_SCHEMA = "store"
 """Where an engine keeps tables that no statement can name: the parts that a view of the catalog is made of."""
 LIVE_TABLE = "BASE TABLE"
+TEMPORARY_TABLE = "LOCAL TEMPORARY"
+# How the names of schemas begin that hold what users make: for good, or for the time of a session.
+USER_SCHEMA, TEMPORARY_SCHEMA = "u_", "temp_"
 # What running a statement does, beside giving rows.
 ROWS, TABLES, DATASET, BEGIN, COMMIT, ROLLBACK = "rows", "tables", "dataset", "begin", "commit", "rollback"
+EXPLAIN, EXPLAIN_ANALYZE = "explain", "explain analyze"
 VIEW = "VIEW"
+# Under which name an engine reads the rows that a commit has changed, and the column that numbers them. No statement
+# can name either: a table by that name does not exist for the planner.
+CHANGED_ROWS, CHANGED_ROW = "changed rows", "row of the change"
 
 
 class TableName(NamedTuple):
@@ -50,6 +57,16 @@ class Column:
     optional: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class ForeignKey:
+    """The columns of a table that name a row of another one by its columns ``referenced``, in the same order."""
+
+    name: str
+    columns: tuple[str, ...]
+    table: TableName
+    referenced: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class Table:
     """A table or view that SQL can name.
@@ -69,6 +86,7 @@ class Table:
     comment: str = ""
     parts: str = ""
     definition: str = ""
+    foreign_keys: tuple[ForeignKey, ...] = ()
 
     def is_part(self, name: TableName) -> bool:
         """Whether the engine's table of that name holds rows of this one."""
@@ -98,6 +116,11 @@ class Catalog:
         """The schemas that hold tables, and ``main``, sorted."""
         return tuple(sorted({name.schema for name in self.tables} | {MAIN_SCHEMA}))
 
+    @cached_property
+    def temporary_schemas(self) -> frozenset[str]:
+        """The schemas of sessions that have temporary tables."""
+        return frozenset(schema for schema in self.schemas if schema.startswith(TEMPORARY_SCHEMA))
+
 
 @dataclass(frozen=True, slots=True)
 class SessionOptions:
@@ -121,12 +144,55 @@ class SessionOptions:
         return replace(self, **changes)  # type: ignore[arg-type]
 
 
+@dataclass(eq=False, slots=True)
+class Entry:
+    """What the audit trail will say of one call: the rooms fill it in on its way. The one noun here that changes.
+
+    ``event`` is the kind of decision; ``done`` is whether more happened than planning. ``user`` is whom a refused
+    login claimed to be, where there is such a user. ``understood``: the statement was planned. Parameters are told by
+    number and type, never by value. ``reserve`` is asked, once, for a place in the trail: see ``claim``.
+    """
+
+    command: str
+    peer: str = ""
+    reserve: Callable[[Entry], None] = field(default=lambda entry: None, repr=False)
+    event: str = ""
+    done: bool = False
+    reserved: bool = False
+    turned_away: bool = False
+    principal: Principal | None = None
+    user: str = ""
+    dialect: str = ""
+    statement: str = ""
+    understood: bool = False
+    parameter_rows: int = 0
+    parameter_types: tuple[pa.DataType, ...] = ()
+    reads: tuple[TableName, ...] = ()
+    writes: tuple[TableName, ...] = ()
+    policy: str = ""
+    rows: int | None = None
+    reason: str = ""
+    details: dict[str, object] = field(default_factory=dict)
+
+    def claim(self) -> None:
+        """Makes sure that there will be a line; raises the error family when there can't, and then nothing is done."""
+        if not self.reserved:
+            self.reserve(self)
+
+    def happens(self, event: str, **details: object) -> None:
+        """Claims a line for what is done from here on; it is written whatever comes of it."""
+        self.claim()
+        self.event, self.done = event, True
+        self.details.update(details)
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """Who asks, and how: one RPC after login.
 
     ``session_key`` names the session whose options hold (a session of ours, or one per credential and peer).
-    ``compression`` is ``lz4``, ``zstd`` or None. ``peer`` is gRPC's name of the other end.
+    ``compression`` is ``lz4``, ``zstd`` or None. ``peer`` is gRPC's name of the other end. ``entry`` takes what the
+    audit trail will say of the call.
     """
 
     principal: Principal
@@ -136,6 +202,24 @@ class Call:
     wire_profile: str
     compression: str | None = None
     peer: str = ""
+    entry: Entry = field(default_factory=lambda: Entry(""), compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """How a subscription learns what a commit changes in its answer.
+
+    ``sql`` asks the rows of ``dataset`` that have changed, under the name ``CHANGED_ROWS``; its last column is their
+    number ``CHANGED_ROW``, the others are those of the plan. ``key``: the places of the dataset's key among them.
+    ``only``: a column of text, and what it has to say in a row of the answer. ``plain``: where nothing is computed, and
+    no row left out but by ``only``, the columns that are shown, which needs no engine.
+    """
+
+    sql: str
+    dataset: str
+    key: tuple[int, ...]
+    plain: tuple[str, ...] = ()
+    only: tuple[str, frozenset[str]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,16 +228,20 @@ class Plan:
 
     ``sql``: the statement in the engine's dialect, the only text an engine ever sees. ``tables``: the catalog's
     tables that it reads. ``volatile``: the answer may differ between two runs on the same data (random(), now()).
+    ``policy_tables`` are read by the caller's row filters: they count for the answer, and are none of the caller's.
     ``set_schema``: the statement is ``USE``; running it sets the session's schema to this and yields no rows.
     ``values``: the text literals that are only compared with columns, so that the plan is the same whatever they say.
     ``parameters``: the types of the values to bind, in order: those given, or guessed.
     ``effect``: what running it changes: ``rows`` or ``tables`` of the user's own, ``dataset`` (``sql`` is then a query
-    for the rows of ``target``, in the order of ``columns``), the transaction; empty: nothing. ``describe`` is a query
+    for the rows of ``target``, in the order of ``columns``), the transaction; or the engine is asked to ``explain`` the
+    query in its stead; empty: nothing. ``describe`` is a query
     with the columns that a change returns, empty: none. ``reads`` is one that reads what a change reads.
+    ``subscribed``: the statement is to be answered again and again, by ``live`` where that says how.
     """
 
     sql: str
     tables: tuple[TableName, ...] = ()
+    policy_tables: tuple[TableName, ...] = ()
     volatile: bool = False
     set_schema: str | None = None
     values: frozenset[str] = frozenset()
@@ -163,6 +251,18 @@ class Plan:
     columns: tuple[str, ...] = ()
     describe: str = ""
     reads: str = ""
+    subscribed: bool = False
+    live: Live | None = None
+
+    @property
+    def is_explained(self) -> bool:
+        """Whether the engine is asked how it would run the query, or has run it."""
+        return self.effect in (EXPLAIN, EXPLAIN_ANALYZE)
+
+    @property
+    def gives_rows(self) -> bool:
+        """Whether running it gives rows, rather than a count of them."""
+        return self.set_schema is None and (not self.effect or bool(self.describe) or self.is_explained)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +328,10 @@ class UserTransaction(Protocol):
         """Runs a change once for each row of parameters."""
         ...
 
+    def explain(self, sql: str, parameters: Sequence[object], *, analyze: bool) -> pa.Table:
+        """How the engine would run a query; ``analyze``: how it has run it."""
+        ...
+
     def make_schema(self, schema: str) -> None: ...
     def append(self, table: TableName, rows: pa.Table) -> int: ...
     def user_tables(self) -> list[Table]:
@@ -261,6 +365,24 @@ class Engine(Protocol):
     def transaction(self) -> AbstractContextManager[Transaction]: ...
     def begin(self, options: SessionOptions) -> UserTransaction: ...
     def user_tables(self) -> list[Table]: ...
+    def count(self, sql: str, rows: Mapping[str, pa.Table]) -> int:
+        """The number that a query gives which reads these rows under their names."""
+        ...
+
+    def answer(
+        self, sql: str, name: str, rows: pa.Table, options: SessionOptions,
+        interruptible: Callable[[Callable[[], None]], None],
+    ) -> pa.Table:  # fmt: skip
+        """The rows of a query which reads these rows under that name.
+
+        ``interruptible`` is handed what another thread may call to end it; it may come too early, or too late.
+        """
+        ...
+
+    def drop_schemas(self, prefix: str) -> None:
+        """Drops every schema whose name begins so, with all that is in it."""
+        ...
+
     def tidy(self) -> None:
         """Folds the engine's log into its file where it has grown long; called between commits."""
         ...

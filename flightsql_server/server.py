@@ -12,41 +12,50 @@ from importlib import metadata
 from pathlib import Path
 
 import grpc
-import grpc.aio
 import pyarrow as pa
-from flightsql_auth.authenticator import Authenticator
 from flightsql_auth.keys import KeyRing
-from flightsql_auth.policies import Policies
+from flightsql_auth.policies import LivePolicies, Policies, PolicyError
 from flightsql_auth.store import StateStore
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from prometheus_client import CollectorRegistry
 
-from flightsql_server import __version__, backup, planner
+from flightsql_server import __version__, backup
 from flightsql_server.config import Config
 from flightsql_server.data.datasets import Dataset, catalog_of
 from flightsql_server.data.declared import declared_datasets
+from flightsql_server.data.feed import ChangeSet
 from flightsql_server.data.ingest import Writer
 from flightsql_server.data.watermark import WATERMARK, Watermark
 from flightsql_server.data_dir import DataDir
 from flightsql_server.engine import DuckDBOptions, open_engine
 from flightsql_server.errors import EngineUnavailable, InternalError, ServerError
+from flightsql_server.housekeeping import Housekeeping, rotate_keys
 from flightsql_server.http import HttpServer
 from flightsql_server.metrics import Metrics
-from flightsql_server.model import Call, SessionOptions
-from flightsql_server.protocol.metadata import Question
+from flightsql_server.model import TEMPORARY_SCHEMA, SessionOptions
+from flightsql_server.protocol import transport
 from flightsql_server.protocol.reflection import add_reflection
 from flightsql_server.protocol.service import FlightService, Rooms
-from flightsql_server.protocol.sql_info import SqlInfoFacts
 from flightsql_server.protocol.tickets import TicketSeal
-from flightsql_server.rooms import statement_rooms
+from flightsql_server.protocol.watch import Watch
+from flightsql_server.rooms import (
+    audit_trail,
+    federation,
+    login_door,
+    login_threads,
+    question,
+    statement_rooms,
+    token_endpoint,
+)
+from flightsql_server.service import policy_check
 from flightsql_server.service.catalog import CurrentCatalog
 from flightsql_server.service.operations import OperationsTables
 from flightsql_server.service.running import Queries
 from flightsql_server.service.session import Sessions
+from flightsql_server.service.subscriptions import Subscriptions
+from flightsql_server.tls import OPTIONAL, REQUIRED, Tls, files_of
 
 log = logging.getLogger(__name__)
-
-_FLUSH_SECONDS = 60
 
 
 def check_data(path: Path, datasets: Mapping[str, Dataset]) -> dict[str, int]:
@@ -84,24 +93,38 @@ class StartError(Exception):
 class Server:
     """One server over one data directory. ``start`` once, then ``stop`` once; both on the same event loop.
 
-    ``port`` and ``http_port`` are the ports that were taken, also when any free one was asked for.
+    ``port`` and ``http_port`` are the ports that were taken, also when any free one was asked for;
+    ``certificate_port`` is 0 unless client certificates are optional. ``tls`` is None where nothing is encrypted.
     """
 
     def __init__(self, config: Config, data_dir: DataDir, *, accept_loss: bool = False) -> None:
-        """Opens users, keys and data. ServerError, KeyFileError or PolicyError when one of them can't be used.
+        """Opens users, keys and data. ServerError, or the KeyFileError, AuditError, PolicyError or ProviderError of one
+        that can't be used.
 
         ``accept_loss``: start although acknowledged rows are missing, and give them up.
         """
         self.config = config
         self._accept_loss = accept_loss
         self.metrics = Metrics()
+        files = files_of(config)
+        self.tls = None if files is None else Tls(files, self.metrics)
         self._directory = data_dir
         self._pool = ThreadPoolExecutor(config.integer("server.worker_threads"), thread_name_prefix="worker")
-        self._door = ThreadPoolExecutor(config.integer("login.parallel_hashes") + 2, thread_name_prefix="login")
-        self._policies = Policies.from_toml(config.roles)
-        self._keys = KeyRing.open(data_dir.path / "keys")
+        self._door = login_threads(config)
+        policies = Policies.from_toml(config.roles)
+        self._policies = LivePolicies(policies)
+        self._keys = KeyRing.open(data_dir.path / "keys", token_seconds=config.number("login.session_seconds"))
+        self._federation = federation(config, policies, self.metrics)
         self._store = StateStore(data_dir.path / "state.sqlite")
-        self._authenticator = self._open_door()
+        self._audit = audit_trail(config, data_dir.path, self.metrics)
+        self._authenticator = login_door(
+            config,
+            self._store,
+            self._keys,
+            self._federation,
+            in_use=lambda jti: self._sessions.is_busy(jti) or self._transactions.has(jti),
+            ended=lambda jti, user, how: self._audit.note("session_end", session=jti, user=user, reason=how),
+        )
         self._engine = open_engine(
             data_dir.path,
             DuckDBOptions(
@@ -124,7 +147,9 @@ class Server:
             producers_per_user=config.integer("ingest.producers_per_user"),
             free_bytes=data_dir.free_bytes,
             watermark=Watermark(data_dir.path / WATERMARK),
+            publish=self._publish,
         )
+        self._subscriptions: Subscriptions | None = None
         self.metrics.free_bytes.set_function(data_dir.free_bytes)
         self._sessions = Sessions(
             self._authenticator,
@@ -133,53 +158,45 @@ class Server:
             prepared_per_session=config.integer("sql.prepared_per_session"),
         )
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
-        self._http = HttpServer(self.metrics.registry, self._keys.jwks, self.wrong)
+        self._http = self._http_server()
         self.metrics.sessions.set_function(self._authenticator.session_count)
         self._serving = False
         self._backing_up = threading.Lock()
-        self.port = self.http_port = 0
+        self.port = self.http_port = self.certificate_port = 0
 
-    def _open_door(self) -> Authenticator:
-        config = self.config
-        return Authenticator(
-            self._store,
-            self._keys,
-            issuer=config.text("login.issuer"),
-            audience=config.text("login.audience"),
-            session_seconds=config.number("login.session_seconds"),
-            idle_seconds=config.number("login.idle_seconds"),
-            max_sessions_per_user=config.integer("login.sessions_per_user"),
-            basic_cache_seconds=config.number("login.basic_cache_seconds"),
-            max_parallel_hashes=config.integer("login.parallel_hashes"),
-            anonymous_role=config.text("login.anonymous_role") or None,
-            in_use=lambda jti: self._sessions.is_busy(jti) or self._transactions.has(jti),
+    def _http_server(self) -> HttpServer:
+        config, tls = self.config, self.tls
+        return HttpServer(
+            self.metrics.registry,
+            self._keys.jwks,
+            self.wrong,
+            token_endpoint(config, self._authenticator, self._door, self._audit, self.metrics),
+            certificate=None if tls is None else lambda: tls.current,
+            client_certificates=config.text("tls.client_certificates"),
         )
 
     async def start(self) -> None:
-        """Takes both ports and serves; StartError when one is taken."""
+        """Takes both ports and serves; StartError when one is taken, AuditError when the trail can't be kept."""
         config = self.config
+        self._audit.start(__version__)
         self._writer.start(accept_loss=self._accept_loss)
+        self._engine.drop_schemas(TEMPORARY_SCHEMA)  # what sessions had in the last process has ended with it
+        self._catalog.refresh()
+        rotate_keys(self._keys, config.number("login.key_days"))
+        self.reload_policies(self.config.roles)
+        self._federation.prefetch()
         self._service = FlightService(self._rooms())
-        self._grpc = grpc.aio.server(
-            options=[
-                ("grpc.so_reuseport", 0),
-                ("grpc.max_receive_message_length", config.integer("server.message_bytes")),
-                ("grpc.max_send_message_length", -1),
-                ("grpc.max_metadata_size", config.integer("server.metadata_bytes")),
-                ("grpc.absolute_max_metadata_size", 2 * config.integer("server.metadata_bytes")),
-                ("grpc.keepalive_permit_without_calls", 1),
-                ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
-            ]
+        self._grpc = transport.new_server(
+            message_bytes=config.integer("server.message_bytes"), metadata_bytes=config.integer("server.metadata_bytes")
         )
         self._grpc.add_generic_rpc_handlers((self._service.handlers(),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
         add_reflection(self._grpc, self._authenticator, self._policies, self._door)
         host = config.text("server.host")
-        address = f"[{host}]" if ":" in host else host
-        try:
-            self.port = self._grpc.add_insecure_port(f"{address}:{config.integer('server.port')}")
-        except RuntimeError as error:
-            raise StartError(f"Port {config.integer('server.port')} of {host} can't be taken.") from error
+        asked = config.text("tls.client_certificates")
+        self.port = self._listen("server.port", asked == REQUIRED)
+        if asked == OPTIONAL:
+            self.certificate_port = self._listen("tls.certificate_port", True)
         try:
             await self._http.start(host, config.integer("server.http_port"))
         except OSError as error:
@@ -190,12 +207,22 @@ class Server:
         self._serving = True
         self._announce_ready(True)
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
-        self._housekeeping = asyncio.create_task(self._keep_house())
+        self._housekeeping = asyncio.create_task(self._rounds.run())
+        self._watching = asyncio.create_task(self._service.watch.run())
+
+    def _listen(self, setting: str, ask_certificate: bool) -> int:
+        """Takes the port of that setting for Flight; StartError when it is taken."""
+        host, port, tls = self.config.text("server.host"), self.config.integer(setting), self.tls
+        certificate = None if tls is None else lambda: tls.current
+        try:
+            return transport.listen(self._grpc, host, port, certificate, ask_certificate=ask_certificate)
+        except RuntimeError as error:
+            raise StartError(f"Port {port} of {host} can't be taken.") from error
 
     def _rooms(self) -> Rooms:
         config, metrics = self.config, self.metrics
-        queries = Queries(metrics)
-        statements, changes = statement_rooms(
+        queries = Queries(metrics, self._policies)
+        statements, changes, self._subscriptions = statement_rooms(
             config,
             metrics,
             self._engine,
@@ -206,10 +233,30 @@ class Server:
             self._datasets,
             lambda: operations.rows(),
             self._directory.free_bytes,
+            self._directory.path / "spool",
+            self._keys.sealing_key(),
+            self._directory.life(anew=self._accept_loss),
         )
         self._transactions = changes.transactions
+        self._rounds = Housekeeping(
+            config,
+            self._authenticator,
+            self._keys,
+            self._policies,
+            queries,
+            changes,
+            self._sessions,
+            self.tls,
+            self._pool,
+        )
         operations = OperationsTables(
-            queries, self._sessions, changes.transactions, self._store.live_sessions, self._pool
+            queries,
+            self._sessions,
+            changes.transactions,
+            self._subscriptions,
+            self._store.live_sessions,
+            self._pool,
+            self._audit.recent,
         )
         return Rooms(
             authenticator=self._authenticator,
@@ -217,9 +264,11 @@ class Server:
             statements=statements,
             changes=changes,
             queries=queries,
+            subscriptions=self._subscriptions,
             writer=self._writer,
             datasets=self._datasets,
-            metadata=self._question,
+            metadata=lambda call: question(config, call, self._catalog, self._policies, self._engine),
+            watch=Watch(self._authenticator, metrics),
             seal=TicketSeal(self._keys.sealing_key(), config.number("sql.ticket_seconds")),
             metrics=metrics,
             pool=self._pool,
@@ -227,30 +276,12 @@ class Server:
             backup=self.backup,
             handshake_seconds=config.number("login.handshake_seconds"),
             parameter_rows=config.integer("sql.parameter_rows"),
+            audit=self._audit,
         )
 
-    def _question(self, call: Call) -> Question:
-        """What the metadata commands answer from: this catalog, these grants, these facts."""
-        grants = self._policies.grants(call.principal.roles, call.principal.name)
-        capabilities = self._engine.capabilities
-        facts = SqlInfoFacts(
-            server_version=__version__,
-            arrow_version=pa.__version__,
-            read_only=not grants.ingest and not grants.create,
-            bulk_ingestion=bool(grants.ingest) or grants.create,
-            create_tables=grants.create,
-            transactions=int(capabilities.transactions),
-            keywords=capabilities.keywords,
-            numeric_functions=planner.function_names("numeric"),
-            string_functions=planner.function_names("string"),
-            system_functions=planner.function_names("system"),
-            datetime_functions=planner.function_names("datetime"),
-            max_statement_length=self.config.integer("sql.statement_bytes"),
-            max_connections=self.config.integer("login.sessions_per_user"),
-            max_statements=self.config.integer("sql.prepared_per_session"),
-            statement_timeout_seconds=self.config.number("query.seconds"),
-        )
-        return Question(self._catalog.current, grants, facts)
+    def _publish(self, dataset: str, last_seq: int, rows: ChangeSet | None) -> None:
+        if self._subscriptions is not None:
+            self._subscriptions.publish(dataset, last_seq, rows)
 
     def _announce_ready(self, ready: bool) -> None:
         self.metrics.ready.set(int(ready))
@@ -273,6 +304,8 @@ class Server:
         """What keeps the server from serving, by part; empty when it serves. The engine is really asked."""
         if not self._serving:
             return {"server": "starting or stopping"}
+        if self._audit.wrong:
+            return {"audit": self._audit.wrong}
         loop = asyncio.get_running_loop()
         try:
             await asyncio.wait_for(loop.run_in_executor(self._pool, self._engine.ping), 5)
@@ -282,25 +315,32 @@ class Server:
             return {"engine": error.message}
         return {} if self._writer.is_alive() else {"writer": "stopped"}
 
-    async def _keep_house(self) -> None:
-        """Each second: ends idle transactions; each minute: writes down when sessions were last seen."""
-        loop = asyncio.get_running_loop()
-        seconds = 0
-        while True:
-            await asyncio.sleep(1)
-            seconds += 1
-            try:
-                await self._transactions.end_idle(self._authenticator.is_live)
-                self._sessions.forget_ended(self._authenticator.is_live)
-                if seconds % _FLUSH_SECONDS == 0:
-                    await loop.run_in_executor(self._pool, self._authenticator.flush)
-            except Exception:
-                log.exception("a round of housekeeping failed")
-
     @property
     def users(self) -> StateStore:
         """The users, sessions and revocations."""
         return self._store
+
+    def reload_policies(self, roles: Mapping[str, object]) -> str:
+        """Puts these roles in force for every call from then on, and gives their version; blocks.
+
+        PolicyError when they don't fit what there is: then those of before stay.
+        """
+        before = self._policies.version
+        try:
+            policies = Policies.from_toml(roles)
+            policy_check.check(policies, self._catalog.current, self._engine)
+        except (PolicyError, ServerError) as error:
+            self.refuse_policies(str(error))
+            raise
+        self._policies.replace(policies)
+        self._audit.note("policy", outcome="OK", policy=policies.version, before=before)
+        self.metrics.policy_loads.labels("taken").inc()
+        return policies.version
+
+    def refuse_policies(self, reason: str) -> None:
+        """Counts and notes that policies were not taken; those of before stay."""
+        self.metrics.policy_loads.labels("refused").inc()
+        self._audit.note("policy", outcome="refused", policy=self._policies.version, reason=reason)
 
     def backup(self, name: str) -> tuple[int, Mapping[str, int]]:
         """Makes a backup of that name; gives its size and the last ``_seq`` of each dataset that is sure to be in it.
@@ -337,15 +377,16 @@ class Server:
         if self.port:
             await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
             self._housekeeping.cancel()
+            self._watching.cancel()
             self._service.refuse_new_calls()
-            running = self._service.running
-            if running and grace > 0:
+            if self._subscriptions is not None:
+                self._subscriptions.stop()
+            if (running := self._service.running) and grace > 0:
                 await asyncio.wait(set(running), timeout=grace)
             await self._grpc.stop(0.5)
             await self._transactions.end_all()
         await self._http.stop()
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(None, self.close)
+        await asyncio.get_running_loop().run_in_executor(None, self.close)
 
     def close(self) -> None:
         """Commits what the writer holds and closes data, users and directory; ``stop`` has done so already."""
@@ -355,4 +396,5 @@ class Server:
         self._authenticator.close()
         self._store.close()
         self._engine.close()
+        self._audit.stop()
         self._directory.close()

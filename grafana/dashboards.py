@@ -269,9 +269,24 @@ def _logins() -> Row:
             ),
             Panel(
                 "Refused calls",
-                "Calls per second without a credential that holds.",
+                "Calls per second without a credential that holds, and calls ended since theirs was taken away.",
                 "reqps",
-                [Query(rate("flightsql_refused_calls_total", "outcome"), "{{outcome}}")],
+                [
+                    Query(rate("flightsql_refused_calls_total", "outcome"), "{{outcome}}"),
+                    Query(rate("flightsql_ended_calls_total", "outcome"), "ended: {{outcome}}"),
+                ],
+            ),
+            Panel(
+                "Tokens over HTTP",
+                "Answers to requests for a token, per second.",
+                "reqps",
+                [Query(rate("flightsql_oauth_answers_total", "grant, outcome"), "{{grant}} {{outcome}}")],
+            ),
+            Panel(
+                "Keys of identity providers",
+                "Fetches per second; held_back were asked for too soon.",
+                "reqps",
+                [Query(rate("flightsql_provider_key_fetches_total", "provider, outcome"), "{{provider}} {{outcome}}")],
             ),
             Panel(
                 "Sessions and handles",
@@ -281,6 +296,23 @@ def _logins() -> Row:
                     Query(total("flightsql_sessions"), "sessions"),
                     Query(total("flightsql_prepared_statements"), "prepared statements"),
                 ],
+            ),
+            Panel(
+                "TLS certificates end in",
+                "Time until the first certificate of each file runs out.",
+                "s",
+                [
+                    Query(
+                        f"min by (instance, file) (flightsql_tls_not_after_seconds{{{CHOSEN}}}) - time()",
+                        "{{file}} {{instance}}",
+                    )
+                ],
+            ),
+            Panel(
+                "TLS certificates read",
+                "New certificates met since the start, by outcome; refused ones left those of before in force.",
+                "none",
+                [Query(total("flightsql_tls_loads_total", "outcome"), "{{outcome}}")],
             ),
         ],
     )
@@ -322,6 +354,44 @@ def _ingest() -> Row:
     )
 
 
+def _live() -> Row:
+    return Row(
+        "Subscriptions",
+        [
+            Panel(
+                "Subscriptions",
+                "Open subscriptions, and the different queries that they ask.",
+                "none",
+                [
+                    Query(total("flightsql_live_subscriptions", "kind"), "{{kind}}"),
+                    Query(total("flightsql_live_channels"), "queries"),
+                ],
+            ),
+            Panel(
+                "Rows told",
+                "Rows sent to subscribers per second, and those left out because a newer one of their key was sent.",
+                "rowsps",
+                [
+                    Query(rate("flightsql_live_rows_total", "instance"), "told {{instance}}"),
+                    Query(rate("flightsql_live_merged_rows_total", "instance"), "left out {{instance}}"),
+                ],
+            ),
+            Panel(
+                "Answers worked out",
+                "Answers, and changes of answers, worked out per second.",
+                "ops",
+                [Query(rate("flightsql_live_evaluations_total", "kind"), "{{kind}}")],
+            ),
+            Panel(
+                "Slow readers ended",
+                "Subscriptions of the mode buffer that were ended per second because more waited than is kept.",
+                "ops",
+                [Query(rate("flightsql_live_slow_readers_total", "instance"), "{{instance}}")],
+            ),
+        ],
+    )
+
+
 def _changes() -> Row:
     return Row(
         "Changes",
@@ -348,10 +418,65 @@ def _changes() -> Row:
                 [Query(rate("flightsql_transactions_ended_total", "how"), "{{how}}")],
             ),
             Panel(
+                "Policies read",
+                "Policies read since the start, by outcome; refused ones left those of before in force.",
+                "none",
+                [Query(total("flightsql_policy_loads_total", "outcome"), "{{outcome}}")],
+            ),
+            Panel(
+                "Temporary tables",
+                "Sessions that have made temporary tables.",
+                "none",
+                [Query(total("flightsql_temporary_schemas"), "sessions")],
+            ),
+            Panel(
                 "Waiting results",
                 "Bytes of results of changes and transactions that wait to be fetched.",
                 "bytes",
-                [Query(total("flightsql_waiting_result_bytes"), "waiting")],
+                [Query(total("flightsql_waiting_result_bytes", "where"), "{{where}}")],
+            ),
+        ],
+    )
+
+
+def _audit() -> Row:
+    by = "{{instance}}"
+    return Row(
+        "Audit trail",
+        [
+            Panel(
+                "Audit lines by event",
+                "Lines of the audit trail written per second.",
+                "ops",
+                [Query(rate("flightsql_audit_lines_total", "event"), "{{event}}")],
+                stack=True,
+            ),
+            Panel(
+                "Audit bytes",
+                "Bytes of the audit trail written per second.",
+                "Bps",
+                [Query(rate("flightsql_audit_bytes_total", "instance"), by)],
+            ),
+            Panel(
+                "Last audit line",
+                "Number of the last line: a witness of the trail's length, kept here.",
+                "none",
+                [Query(total("flightsql_audit_sequence", "instance"), by)],
+            ),
+            Panel(
+                "Audit lines waiting",
+                "Lines that are open or wait to be written, of audit.queue_lines.",
+                "none",
+                [Query(total("flightsql_audit_waiting_lines", "instance"), by)],
+            ),
+            Panel(
+                "Audit failures",
+                "Attempts to write that failed, and lines lost, per second: anything but 0 is wrong.",
+                "ops",
+                [
+                    Query(rate("flightsql_audit_write_errors_total", "instance"), f"failed {by}"),
+                    Query(rate("flightsql_audit_lost_lines_total", "instance"), f"lost {by}"),
+                ],
             ),
         ],
     )
@@ -388,7 +513,10 @@ SERVICE = Dashboard(
     uid="flightsql-service",
     title="Flight SQL: Service",
     description="Rate, errors, latency, bytes, statements, logins and ingest of a Flight SQL server.",
-    rows=(_overview(), _calls(), _bytes(), _statements(), _logins(), _changes(), _ingest(), _process()),
+    rows=(
+        *(_overview(), _calls(), _bytes(), _statements(), _logins(), _changes(), _ingest(), _live(), _audit()),
+        _process(),
+    ),
 )
 DASHBOARDS = {"service": SERVICE}
 

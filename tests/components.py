@@ -6,6 +6,7 @@ import os
 import shutil
 import tomllib
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -14,11 +15,16 @@ COMPONENTS = tomllib.loads((Path(__file__).parent / "components.toml").read_text
 
 def require(name: str) -> str:
     """The path of the component's command."""
-    component = COMPONENTS[name]
-    found = shutil.which(component["command"])
+    command = COMPONENTS[name]["command"]
+    found = shutil.which(command)
     if found is None:
-        text = f"{component['command']} is not installed: {component['why']}"
-        if os.environ.get("REQUIRE_ALL") == "1":
-            pytest.fail(text)
-        pytest.skip(text)
+        absent(name, f"{command} is not installed")
     return found
+
+
+def absent(name: str, what: str) -> NoReturn:
+    """Ends the test, saying what of the component is missing: skipped, or failed under REQUIRE_ALL=1."""
+    text = f"{what}: {COMPONENTS[name]['why']}"
+    if os.environ.get("REQUIRE_ALL") == "1":
+        pytest.fail(text)
+    pytest.skip(text)

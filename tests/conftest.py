@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -30,6 +31,43 @@ def pytest_report_header() -> list[str]:
     return ["versions: " + ", ".join(f"{name} {version(name)}" for name in names)]
 
 
+class _AtOnce:
+    """Prints a failure when it happens: a run that is cut off from outside has told of it."""
+
+    def __init__(self, terminal: pytest.TerminalReporter) -> None:
+        self._terminal = terminal
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self._terminal.write_line(f"\n{report.nodeid} ({report.when}) failed after {report.duration:.0f} s:")
+            self._terminal.write_line("\n".join(report.longreprtext.splitlines()[-_LAST_LINES:]))
+
+
+_LAST_LINES = 40
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
+    if terminal is not None and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(_AtOnce(terminal))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is long gets the time for it, also on a machine that others use too."""
+    for item in items:
+        long = item.get_closest_marker("slow") or (FULL and item.get_closest_marker("scaled"))
+        if long and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(_LONG_SECONDS))
+
+
+def pytest_collection_finish() -> None:
+    """What was collected stays, so that looking for garbage, as opening a file again does, need not look at it."""
+    gc.collect()
+    gc.freeze()
+
+
+_LONG_SECONDS = 900
 MARKET_TIME = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
 
 

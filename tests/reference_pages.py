@@ -10,19 +10,22 @@ from flightsql_server import errors
 from flightsql_server.config import SETTINGS, Setting
 from flightsql_server.errors import ServerError
 from flightsql_server.protocol import routes
-from flightsql_server.protocol.actions import ACTION_TYPES
+from tests import client_coverage
 
 ROOT = Path(__file__).parents[1]
 
 _SECTIONS = {
     "server": "Ports, folder, threads and the limits of the wire",
+    "tls": "Encryption of both ports, and client certificates",
     "login": "Who comes in, and for how long",
     "sql": "Statements as text",
     "query": "Statements that run",
     "transaction": "Transactions",
     "cache": "What is kept to answer faster",
     "engine": "DuckDB",
+    "live": "Subscriptions",
     "ingest": "Rows on their way in",
+    "audit": "The audit trail",
 }
 
 _CONFIGURATION = """\
@@ -45,10 +48,11 @@ select = ["market_data", "positions"]
 ingest = ["market_data"]
 ```
 
-Datasets beside the built-in ones are declared in `[datasets.<name>]` tables: see [ingest.md](ingest.md).
+Datasets beside the built-in ones are declared in `[datasets.<name>]` tables: see [ingest.md](ingest.md). Identity
+providers are named in `[providers.<name>]` tables: see [federation.md](federation.md).
 
 `ARROW_FLIGHT_PORT` is an older name for `FLIGHTSQL_SERVER_PORT` and yields to it. Passwords, tokens and keys are never
-settings: they live in files of the data directory, which only its owner can read.
+settings: they live in files of the data directory, which only its owner can read. `tls.key` is the path of a key.
 """
 
 _ERRORS = """\
@@ -120,23 +124,28 @@ def errors_page() -> str:
 _FLIGHT_SQL = """\
 # Flight SQL coverage
 
-What is not served is answered UNIMPLEMENTED, with a sentence on what to do in its stead: Substrait, savepoints,
-temporary tables, DoExchange. An answer's schema is the same in FlightInfo, GetSchema and the stream. A FlightInfo has
-one endpoint and no location.
+What is not served is answered UNIMPLEMENTED, with a sentence on what to do in its stead: Substrait, savepoints. An
+answer's schema is the same in FlightInfo, GetSchema and the stream. A FlightInfo has one endpoint and no location.
 
 - **A query** is planned by GetFlightInfo and runs at DoGet, as often as its ticket is redeemed, for five minutes, by
   any session of the same user. PollFlightInfo is complete at once.
+- **A subscription** (`SUBSCRIBE TO SELECT …`, or DoExchange) streams until it is cancelled: see [live.md](live.md).
 - **A change** runs exactly once, before GetFlightInfo or DoPut is answered; its ticket fetches what it returned
   (`RETURNING`, else one row with the count), again and again for five minutes, and runs nothing. Its count is also the
   FlightInfo's `total_records`. GetSchema and PollFlightInfo never run one.
 - **Parameters** are bound by DoPut, one row for a query, any number for a change: all rows are one change with one
-  count. Types are guessed from the columns beside them until values come. A UUID comes back as text and a duration as
-  an interval; what would be changed in value is refused.
+  count. Types are guessed from the columns beside them until values come. A union is taken as what it holds. A UUID
+  comes back as text and a duration as an interval; what would be changed in value is refused.
 - **Transactions** go by id. SQL `BEGIN`, `COMMIT`, `ROLLBACK` is one for each session, for drivers that know no ids. A
-  statement of a transaction runs at GetFlightInfo and its result waits (`transaction.result_bytes`). After an error a
-  transaction can only be rolled back. An idle one is rolled back after `transaction.idle_seconds`; so is one whose
-  session ends. A transaction changes tables of your own or live datasets, not both; rows for live datasets are handed
-  to the writer when it commits, all in one commit of its.
+  statement of a transaction runs at GetFlightInfo and its result waits: in memory (`transaction.result_bytes`), then on
+  disk (`transaction.spool_bytes`). After an error a transaction can only be rolled back. An idle one is rolled back
+  after `transaction.idle_seconds`; so is one whose session ends. A transaction changes tables of your own or live
+  datasets, not both; rows for live datasets are handed to the writer when it commits, all in one commit of its.
+- **Temporary tables** (`CREATE TEMP TABLE`, an ingest with `temporary`) are their session's alone: nobody else can see
+  or name them. Their names come before all others, they are listed as `LOCAL TEMPORARY`, and they go when the session
+  ends or the server restarts. Callers without a session (repeated Basic) can't make any.
+- **Keys**: primary and foreign keys of your own tables are kept and told of. A foreign key points to a table of the
+  same schema.
 - **Cancel** stops what streams for the given ticket and nothing else.
 
 Deviations from the specification's comments: SqlInfo codes 503, 505, 507 and 562 are sent as `bigint_value` and 522 as
@@ -145,6 +154,16 @@ transaction if it has exactly one, and so does a statement that was prepared in 
 leaves the id out there. ADBC sends nothing at all for an ingest of a table without rows, which is refused since nothing
 says where the rows belong.
 """
+
+
+_CLIENTS = """\
+## Clients
+
+In a cell stands what a test gets that sends the command or action through that client: `tested` where it is the right
+answer, `UNIMPLEMENTED` where it is that refusal. In an empty cell no test does; most clients have no call for it.
+"""
+
+_PLAIN = "a dataset's name (plain Flight)"
 
 
 def _mark(served: object) -> str:
@@ -156,13 +175,14 @@ def flight_sql_page() -> str:
     lines = [_FLIGHT_SQL, "## Commands", ""]
     lines += ["| command | GetFlightInfo, GetSchema | DoGet | DoPut |", "| --- | --- | --- | --- |"]
     for route in sorted(routes.ROUTES.values(), key=lambda route: route.name):
-        name = "a dataset's name (plain Flight)" if route.name == "Plain" else f"`{route.name}`"
+        name = _PLAIN if route.name == "Plain" else f"`{route.name}`"
         lines.append(f"| {name} | {_mark(route.info)} | {_mark(route.rows)} | {_mark(route.put)} |")
     lines += ["", "## Actions", "", "| action | what it does |", "| --- | --- |"]
     lines += [f"| `{name}` | {route.description} |" for name, route in routes.ACTIONS.items()]
-    refused = sorted(set(ACTION_TYPES) - set(routes.ACTIONS))
-    lines += ["", "Not served: " + ", ".join(f"`{name}`" for name in refused) + ".", ""]
-    return "\n".join(lines)
+    refused = client_coverage.refused_actions()
+    lines += ["", "Not served: " + ", ".join(f"`{name}`" for name in refused) + ".", "", _CLIENTS]
+    lines += [line.replace("`Plain`", _PLAIN) for line in client_coverage.table()]
+    return "\n".join([*lines, ""])
 
 
 PAGES: dict[str, Callable[[], str]] = {

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,17 +17,22 @@ import pyarrow.flight as flight
 from flightsql_auth.credentials import PasswordHasher
 from flightsql_auth.store import StateStore
 
-_ANNOUNCED = re.compile(r"grpc://[^:]+:(\d+)")
-_HTTP = re.compile(r"http://[^:]+:(\d+)")
+_ANNOUNCED = re.compile(r"\b(?:on|at) grpc(?:\+tls)?://[^:]+:(\d+)")
+_HTTP = re.compile(r"https?://[^:]+:(\d+)")
 USERS = {"admin": ("admin",), "reader": ("reader",), "viewer": ("viewer",), "feed": ("feed",), "maker": ("maker",)}
 CONFIG = """
+[login]
+free_failures = 100000
 [roles.viewer]
 select = ["market_data"]
+subscribe = ["market_data"]
 [roles.feed]
 select = ["market_data"]
 ingest = ["market_data"]
+subscribe = ["market_data"]
 [roles.maker]
 select = ["market_data", "orders"]
+subscribe = ["market_data", "orders"]
 create = true
 """
 
@@ -40,8 +45,15 @@ def _end_with_parent() -> None:
 class RunningServer:
     """A server process; ``stop`` or ``kill`` ends it. ``output`` holds the lines it has printed so far."""
 
-    def __init__(self, data_dir: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
-        command = [sys.executable, "-m", "flightsql_server", "serve", "--data-dir", str(data_dir)]
+    def __init__(
+        self,
+        data_dir: Path,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        wrapper: Sequence[str] = (),
+    ) -> None:
+        """``wrapper`` is a command that starts the one it is given."""
+        command = [*wrapper, sys.executable, "-m", "flightsql_server", "serve", "--data-dir", str(data_dir)]
         command += ["--port", "0", "--http-port", "0", *arguments]
         self.data_dir = data_dir
         self.output: list[str] = []
@@ -110,13 +122,13 @@ class RunningServer:
             self.process.stdout.close()
 
 
-def add_users(data_dir: Path) -> None:
-    """Adds the test users, with cheap hashes, to a data directory."""
+def add_users(data_dir: Path, users: Mapping[str, tuple[str, ...]] = USERS) -> None:
+    """Adds users with these roles, cheap hashes and their names as passwords to a data directory."""
     data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     store = StateStore(data_dir / "state.sqlite")
     hasher = PasswordHasher(memory_kib=64, time_cost=1)
     try:
-        for name, roles in USERS.items():
+        for name, roles in users.items():
             if store.get_user(name) is None:
                 store.add_user(name, hasher.hash(name), roles)
     finally:

@@ -88,6 +88,7 @@ def until(true: Callable[[], bool], seconds: float = 30) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.covers("pyarrow", "Backup")
 def test_a_backup_holds_all_that_was_acknowledged_before_it(tmp_path: Path) -> None:
     """Made while two publish; put back into a new folder; history, latest and what publishers sent are as they were."""
     with running_server(tmp_path / "data") as server:

@@ -6,71 +6,36 @@ import hashlib
 import secrets
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from typing import Final
 
+from .attempts import Attempts
+from .bearers import Bearers
+from .certificates import CertificateUsers
 from .credentials import Basic, PasswordHasher, parse_authorization, parse_basic_auth_payload
-from .errors import BadCredentials, MissingCredentials, SessionEnded
+from .errors import (
+    AuthError,
+    BadCertificate,
+    BadCredentials,
+    ExpiredToken,
+    MissingCredentials,
+    SessionEnded,
+    TokenRevoked,
+)
+from .federation import Federation, is_foreign
+from .holders import principal_of
 from .keys import KeyRing
-from .live import LiveSession, LiveState
-from .principals import ANONYMOUS, Method, Principal
-from .store import Session, StateStore, User
+from .live import LiveState
+from .logins import Login, Logins
+from .principals import ANONYMOUS, Principal
+from .service_tokens import ServiceToken
+from .store import StateStore, User
 from .tokens import Tokens
+from .verified import Verified, VerifiedCache
 
 CHECK_SECONDS: Final = 0.5
 MAX_CACHED_CREDENTIALS: Final = 8_192
-
-
-@dataclass(frozen=True, slots=True)
-class Login:
-    """A new session: the token to hand to the client, and whose it is."""
-
-    token: str = field(repr=False)
-    principal: Principal
-
-
-class _Entry:
-    """A credential that was verified. ``user`` is the record it was verified against, None for anonymous callers."""
-
-    __slots__ = ("principal", "session", "user", "valid_until")
-
-    def __init__(
-        self, principal: Principal, user: User | None, session: LiveSession | None, valid_until: float
-    ) -> None:
-        self.principal: Final = principal
-        self.user: Final = user
-        self.session: Final = session
-        self.valid_until: Final = valid_until
-
-
-class _Cache:
-    """Verified credentials by digest, the least recently used leaving first. Any thread may use it."""
-
-    def __init__(self, max_entries: int) -> None:
-        self._max_entries = max_entries
-        self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: bytes) -> _Entry | None:
-        with self._lock:
-            entry = self._entries.get(key)
-            if entry is not None:
-                self._entries.move_to_end(key)
-            return entry
-
-    def put(self, key: bytes, entry: _Entry) -> None:
-        with self._lock:
-            self._entries[key] = entry
-            self._entries.move_to_end(key)
-            if len(self._entries) > self._max_entries:
-                self._entries.popitem(last=False)
-
-    def discard(self, key: bytes) -> None:
-        with self._lock:
-            self._entries.pop(key, None)
 
 
 class Authenticator:
@@ -102,13 +67,21 @@ class Authenticator:
         in_use: Callable[[str], bool] = lambda jti: False,
         clock: Callable[[], float] = time.time,
         hasher: PasswordHasher | None = None,
+        free_failures: int = 5,
+        ended: Callable[[str, str, str], None] = lambda jti, user, how: None,
+        certificates: CertificateUsers | None = None,
+        federation: Federation | None = None,
     ) -> None:
-        """``hasher`` replaces the one that ``max_parallel_hashes`` describes."""
+        """``hasher`` replaces the one that ``max_parallel_hashes`` describes; ``free_failures`` see ``Attempts``;
+        ``ended`` see ``LiveState``. ``certificates`` tells whom a client certificate names, ``federation`` has the
+        identity providers whose tokens count as well; without them, neither counts.
+        """
         self._clock = clock
-        self._session_seconds = session_seconds
+        self._certificates = certificates
         self._basic_cache_seconds = basic_cache_seconds
-        self._tokens = Tokens(keys, issuer=issuer, audience=audience, clock=clock)
+        self._keys = keys
         self._hasher = hasher or PasswordHasher(max_parallel=max_parallel_hashes)
+        self._attempts = Attempts(free_failures, clock)
         self._live = LiveState(
             store,
             idle_seconds=idle_seconds,
@@ -116,27 +89,33 @@ class Authenticator:
             check_seconds=check_seconds,
             in_use=in_use,
             clock=clock,
+            ended=ended,
         )
         self._anonymous = None if anonymous_role is None else Principal(ANONYMOUS, (anonymous_role,), "anonymous")
+        tokens = Tokens(keys, issuer=issuer, audience=audience, clock=clock)
+        self._bearers = Bearers(self._live, keys, tokens, federation or Federation(()), self._anonymous, clock)
+        self._logins = Logins(self._live, keys, tokens, session_seconds, clock)
         # Digests under a key of this process: memory holds neither tokens nor passwords, nor what could be tried
         # against a list of them elsewhere.
         self._digest_seed = hashlib.blake2b(key=secrets.token_bytes(32), digest_size=16)
-        self._cache = _Cache(max_cached_credentials)
-        self._checks: dict[bytes, Future[User]] = {}
+        self._cache = VerifiedCache(max_cached_credentials)
+        self._checks: dict[bytes, Future[Verified]] = {}
         self._checks_lock = threading.Lock()
 
     # Who is calling
 
-    def cached(self, authorization: str | None, peer: str) -> Principal | None:
+    def cached(self, authorization: str | None, peer: str, certificate: bytes | None = None) -> Principal | None:
         """The principal if memory alone can tell; None: ask ``authenticate``, in a thread. Never blocks.
 
-        Raises ``AuthError`` where memory knows that the credential is no longer good.
+        ``certificate`` is the PEM of the one that this very connection's handshake has verified. The header goes
+        before it, also where the header is refused. Raises ``AuthError`` where memory knows that the credential is no
+        longer good.
         """
         now = self._clock()
         if not self._live.is_fresh(now):
             return None
         if not authorization:
-            return self._anonymous_principal()
+            return self._without_header(certificate)
         key = self._digest(authorization)
         entry = self._cache.get(key)
         if entry is None:
@@ -145,126 +124,162 @@ class Authenticator:
             self._live.check(entry.session, now)
         elif now >= entry.valid_until:
             return None
-        if self._live.users.get(entry.principal.name) is not entry.user:
+        if entry.keys is not None and entry.keys is not self._keys.current:
+            return None
+        account = entry.account
+        if self._live.accounts.get(entry.principal.name) is not account:
             return self._renewed(key, entry)
+        if isinstance(account, ServiceToken):
+            self._live.used(account, now)
         return entry.principal
+
+    def _without_header(self, certificate: bytes | None) -> Principal:
+        shown = self._certified(certificate)
+        return self._anonymous_principal() if shown is None else shown.principal
+
+    def _certified(self, certificate: bytes | None) -> Verified | None:
+        """Whom the connection's certificate names; None where it has none or certificates don't count."""
+        if certificate is None or self._certificates is None:
+            return None
+        name, ends = self._certificates.named(certificate, self._clock())
+        user = self._live.users.get(name)
+        if user is None or user.disabled:
+            raise BadCertificate(outcome=None if user is None else "disabled")
+        return Verified(principal_of(user, "certificate", expires_at=ends), user, expires_at=ends)
 
     def _anonymous_principal(self) -> Principal:
         if self._anonymous is None:
             raise MissingCredentials
         return self._anonymous
 
-    def _renewed(self, key: bytes, entry: _Entry) -> Principal | None:
-        """The principal after its user's record changed; None if the password has to be asked again."""
-        user = self._live.users.get(entry.principal.name)
-        if user is None or user.disabled:
+    def _renewed(self, key: bytes, entry: Verified) -> Principal | None:
+        """The principal after its account changed; None if the credential has to be asked again."""
+        account = self._live.accounts.get(entry.principal.name)
+        if account is None or account.disabled:
             if entry.session is not None:
                 raise SessionEnded(outcome="disabled")
             self._cache.discard(key)
             return None
-        if entry.session is None and (entry.user is None or user.password_hash != entry.user.password_hash):
+        if entry.session is None and (entry.account is None or account.proof != entry.account.proof):
             self._cache.discard(key)
             return None
-        principal = _principal(user, entry.principal.method, entry.session)
-        self._cache.put(key, _Entry(principal, user, entry.session, entry.valid_until))
+        known = entry.principal
+        principal = principal_of(
+            account,
+            known.method,
+            entry.session,
+            scope=entry.scope,
+            expires_at=known.expires_at,
+            credential_id=known.credential_id,
+        )
+        renewed = Verified(
+            principal,
+            account,
+            entry.session,
+            valid_until=entry.valid_until,
+            expires_at=entry.expires_at,
+            keys=entry.keys,
+            scope=entry.scope,
+        )
+        self._cache.put(key, renewed)
         return principal
 
-    def authenticate(self, authorization: str | None, peer: str) -> Principal:
+    def authenticate(self, authorization: str | None, peer: str, certificate: bytes | None = None) -> Principal:
         """The principal, however long it takes to tell; ``cached`` knows it from then on. Raises ``AuthError``."""
         self._live.refresh()
-        principal = self.cached(authorization, peer)
+        principal = self.cached(authorization, peer, certificate)
         if principal is not None:
             return principal
         if not authorization:
-            return self._anonymous_principal()
+            return self._without_header(certificate)
         credential = parse_authorization(authorization)
         key = self._digest(authorization)
         if isinstance(credential, Basic):
-            user = self._checked_user(credential, key)
-            return _principal(user, "password", None)
-        session, named = self._session_of(credential.token)
-        principal = self._session_principal(session, named)
-        self._cache.put(key, _Entry(principal, named, session, session.expires_at))
-        return principal
+            return self._checked(credential, key, peer).principal
+        verified = self._bearers.verify(credential.token)
+        self._cache.put(key, verified)
+        return verified.principal
+
+    def refusal(self, principal: Principal) -> AuthError | None:
+        """Why a call of the principal's that runs may not go on; None while it may. Never blocks.
+
+        It is as new as the last ``refresh``, which a server without other calls has to ask for itself.
+        """
+        if principal.expires_at is not None and self._clock() >= principal.expires_at:
+            return ExpiredToken()
+        if principal.session_id is None:
+            return self._withdrawn(principal)
+        session = self._live.known(principal.session_id)
+        if session is None or session.ended:
+            return SessionEnded(outcome=session.ended if session else None)
+        if principal.method == "token" and self._keys.find(principal.credential_id) is None:
+            return SessionEnded()
+        return None
+
+    def _withdrawn(self, principal: Principal) -> AuthError | None:
+        """Why a credential that has no session no longer counts; None while it does."""
+        if principal.method == "anonymous" or (principal.method == "oidc" and is_foreign(principal.name)):
+            return None
+        account = self._live.accounts.get(principal.name)
+        gone = account is None or account.disabled
+        if account is not None and not gone and principal.credential_id in ("", account.proof):
+            return None
+        if principal.method == "service_token":
+            return TokenRevoked()
+        return SessionEnded(outcome="disabled" if gone else "revoked")
+
+    def refresh(self) -> None:
+        """Brings memory up to date with what others did to the store and the keys. Raises ``KeyFileError``."""
+        self._live.refresh()
+        self._keys.refresh()
 
     # Logging in
 
-    def login(self, authorization: str | None, payload: bytes, peer: str, user_agent: str) -> Login:
+    def login(
+        self,
+        authorization: str | None,
+        payload: bytes,
+        peer: str,
+        user_agent: str,
+        certificate: bytes | None = None,
+        *,
+        scope: Collection[str] | None = None,
+    ) -> Login:
         """A new session for the credential in the header or, without one, in the handshake's payload. Blocks.
 
-        A bearer of ours makes a session that ends no later than the presented one and with its revocation. Raises
-        ``AuthError``, among them ``TooManySessions`` and ``TooBusy``.
+        With neither, the connection's certificate counts. A bearer makes a session that ends no later than the
+        presented token and, if that is one of ours, with its revocation; a certificate one that ends no later than it.
+        ``scope``: the only roles that the session shall have; None: all. Raises ``AuthError``, among them
+        ``TooManySessions``, ``TooBusy`` and ``ScopeRefused``.
         """
         # A user who was added a moment ago, by whatever process, can log in at once.
         self._live.refresh(at_once=True)
-        if not authorization and not payload:
-            principal = self._anonymous_principal()
-            return self._new_session(principal.name, None, "anonymous", None, peer, user_agent)
+        shown = self._shown(authorization, payload, peer, certificate)
+        return self._logins.begin(shown, None if scope is None else frozenset(scope), peer, user_agent)
+
+    def _shown(self, authorization: str | None, payload: bytes, peer: str, certificate: bytes | None) -> Verified:
         if authorization:
             credential = parse_authorization(authorization)
             key = self._digest(authorization)
-        else:
-            basic = parse_basic_auth_payload(payload)
-            if basic is None:
+        elif payload:
+            named = parse_basic_auth_payload(payload)
+            if named is None:
                 raise MissingCredentials
-            credential, key = basic, self._digest(f"\0{basic.user}\0{basic.password}")
+            credential, key = named, self._digest("\0" + payload.hex())
+        else:
+            return self._certified(certificate) or Verified(self._anonymous_principal(), None)
         if isinstance(credential, Basic):
-            user = self._checked_user(credential, key)
-            return self._new_session(user.name, user, "password", None, peer, user_agent)
-        parent, named = self._session_of(credential.token)
-        return self._new_session(parent.user, named, "token", parent, peer, user_agent)
+            return self._checked(credential, key, peer)
+        return self._bearers.verify(credential.token)
 
-    def _new_session(
-        self, name: str, user: User | None, method: Method, parent: LiveSession | None, peer: str, user_agent: str
-    ) -> Login:
-        now = self._clock()
-        # Whole seconds, as the token says it.
-        expires_at = float(int(now + self._session_seconds))
-        if parent is not None:
-            expires_at = min(expires_at, parent.expires_at)
-        stored = Session(
-            jti=secrets.token_urlsafe(16),
-            user=name,
-            created_at=now,
-            expires_at=expires_at,
-            last_seen=now,
-            peer=peer,
-            user_agent=user_agent,
-            parent_jti=None if parent is None else parent.jti,
-        )
-        session = self._live.create(stored, parent)
-        token = self._tokens.issue(subject=name, jti=session.jti, issued_at=now, expires_at=expires_at)
-        principal = self._session_principal(session, user, method)
-        return Login(token, principal)
+    # Passwords
 
-    # Verifying
-
-    def _session_of(self, token: str) -> tuple[LiveSession, User | None]:
-        """The session of a genuine token, and its user; None is the user of an anonymous session."""
-        verified = self._tokens.verify(token)
-        session = self._live.find(verified.jti)
-        if session is None or session.user != verified.subject:
-            raise SessionEnded
-        self._live.check(session, self._clock())
-        user = self._live.users.get(session.user)
-        if user is None and session.user == ANONYMOUS and self._anonymous is not None:
-            return session, None
-        if user is None or user.disabled:
-            raise SessionEnded(outcome="disabled")
-        return session, user
-
-    def _session_principal(self, session: LiveSession, user: User | None, method: Method = "token") -> Principal:
-        if user is not None:
-            return _principal(user, method, session)
-        anonymous = self._anonymous_principal()
-        return Principal(anonymous.name, anonymous.roles, "anonymous", session.jti, session.expires_at)
-
-    def _checked_user(self, basic: Basic, key: bytes) -> User:
+    def _checked(self, basic: Basic, key: bytes, peer: str) -> Verified:
         """The user whose password this is. Calls with one credential at one time share one hashing."""
         entry = self._cache.get(key)
         now = self._clock()
-        if entry is not None and now < entry.valid_until and self._live.users.get(basic.user) is entry.user is not None:
-            return entry.user
+        if entry is not None and now < entry.valid_until and self._live.users.get(basic.user) is entry.account:
+            return entry
         with self._checks_lock:
             check = self._checks.get(key)
             mine = check is None
@@ -273,26 +288,29 @@ class Authenticator:
         if not mine:
             return check.result()
         try:
-            user = self._verify_password(basic)
-            principal = _principal(user, "password", None)
-            self._cache.put(key, _Entry(principal, user, None, now + self._basic_cache_seconds))
+            user = self._verify_password(basic, peer)
+            principal = principal_of(user, "password", credential_id=user.proof)
+            verified = Verified(principal, user, valid_until=now + self._basic_cache_seconds)
+            self._cache.put(key, verified)
         except BaseException as error:
             check.set_exception(error)
             raise
         else:
-            check.set_result(user)
-            return user
+            check.set_result(verified)
+            return verified
         finally:
             with self._checks_lock:
                 del self._checks[key]
 
-    def _verify_password(self, basic: Basic) -> User:
+    def _verify_password(self, basic: Basic, peer: str) -> User:
+        self._attempts.check(basic.user, peer)
         user = self._live.users.get(basic.user)
         if user is None:
             self._hasher.verify_dummy(basic.password)
+        if user is None or not self._hasher.verify(user.password_hash, basic.password):
+            self._attempts.failed(basic.user, peer)
             raise BadCredentials
-        if not self._hasher.verify(user.password_hash, basic.password):
-            raise BadCredentials
+        self._attempts.succeeded(basic.user, peer)
         if user.disabled:
             raise BadCredentials(outcome="disabled")
         return user
@@ -322,9 +340,20 @@ class Authenticator:
         self._live.set_options(jti, text)
 
     def user_options(self, name: str) -> Mapping[str, str]:
-        """The user's defaults; empty if there is no such user. Never blocks."""
-        user = self._live.users.get(name)
-        return {} if user is None else user.options
+        """The defaults of a user or a service token, by its principal's name; empty if there is none. Never blocks."""
+        account = self._live.accounts.get(name)
+        return {} if account is None else account.options
+
+    def claimed_user(self, authorization: str | None, payload: bytes = b"") -> str:
+        """Whom a refused credential says to be, if there is such a user: of others it might be a password, mistyped.
+
+        Never blocks.
+        """
+        try:
+            found = parse_authorization(authorization) if authorization else parse_basic_auth_payload(payload)
+        except AuthError:
+            return ""
+        return found.user if isinstance(found, Basic) and found.user in self._live.users else ""
 
     def is_live(self, jti: str) -> bool:
         """Whether the session has not ended. Never blocks."""
@@ -342,9 +371,3 @@ class Authenticator:
     def close(self) -> None:
         """Flushes. The store stays open: it belongs to whoever opened it."""
         self._live.flush()
-
-
-def _principal(user: User, method: Method, session: LiveSession | None) -> Principal:
-    if session is None:
-        return Principal(user.name, user.roles, method)
-    return Principal(user.name, user.roles, method, session.jti, session.expires_at)

@@ -16,6 +16,7 @@ import argon2
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from .errors import BadToken, MissingCredentials, TooBusy
+from .principals import TOKEN_USER
 
 MAX_HEADER_CHARACTERS: Final = 16_384
 MAX_PASSWORD_BYTES: Final = 1_024
@@ -46,8 +47,8 @@ def parse_authorization(value: str) -> Basic | Bearer:
     """The credential in an ``Authorization`` header's value.
 
     The scheme may be in any case. Basic takes both base64 alphabets, padded or not (several drivers leave the padding
-    out), and ends the user name at the first colon. Raises ``MissingCredentials`` on an empty value and ``BadToken``
-    on anything else that is no credential.
+    out), and ends the user name at the first colon; of the user ``token`` it is a bearer, whose password is the token.
+    Raises ``MissingCredentials`` on an empty value and ``BadToken`` on anything else that is no credential.
     """
     if len(value) > MAX_HEADER_CHARACTERS:
         raise BadToken("the Authorization header is too long")
@@ -64,7 +65,7 @@ def parse_authorization(value: str) -> Basic | Bearer:
             raise BadToken("the Authorization header is neither Bearer nor Basic")
 
 
-def _parse_basic(encoded: str) -> Basic:
+def _parse_basic(encoded: str) -> Basic | Bearer:
     malformed = BadToken("the Basic credential is not the base64 of user:password")
     text = encoded.rstrip("=").translate(_URL_SAFE_TO_STANDARD)
     if not _BASE64.fullmatch(text):
@@ -76,10 +77,14 @@ def _parse_basic(encoded: str) -> Basic:
     user, colon, password = decoded.partition(":")
     if not colon:
         raise malformed
-    return Basic(user, password)
+    return _of(user, password)
 
 
-def parse_basic_auth_payload(payload: bytes) -> Basic | None:
+def _of(user: str, password: str) -> Basic | Bearer:
+    return Bearer(password.strip()) if user == TOKEN_USER else Basic(user, password)
+
+
+def parse_basic_auth_payload(payload: bytes) -> Basic | Bearer | None:
     """The credential in a handshake's payload, a ``BasicAuth`` message; None if the bytes aren't one with a user name.
 
     Read by hand: the message has two string fields, and a leaf needs no protobuf runtime for them. Never raises.
@@ -98,7 +103,7 @@ def parse_basic_auth_payload(payload: bytes) -> Basic | None:
     except ValueError:
         return None
     user = texts[_USERNAME_FIELD]
-    return Basic(user, texts[_PASSWORD_FIELD]) if user else None
+    return _of(user, texts[_PASSWORD_FIELD]) if user else None
 
 
 def _read_field(data: bytes, position: int, wire_type: int) -> tuple[bytes, int]:

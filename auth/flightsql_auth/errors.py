@@ -6,10 +6,15 @@
     ├── MissingCredentials   missing        nothing was presented
     ├── BadCredentials       bad_password   unknown user, wrong password, disabled user: one text for all
     ├── BadToken             bad_token      malformed, forged, of another issuer or audience
+    ├── BadCertificate       bad_certificate  the client certificate names no user of this server, or has expired
     ├── ExpiredToken         expired        the absolute limit has passed
+    ├── TokenRevoked         revoked        a service token that was revoked
     ├── SessionEnded         revoked        closed, revoked, idle for too long, or its user was disabled
     ├── TooManySessions      limit          the user's sessions are all at work
     ├── TooBusy              limit          more passwords wait to be checked than the server takes
+    ├── TooManyAttempts      locked         wrong passwords: wait before the next attempt
+    ├── ScopeRefused         scope          roles were asked for that the credential doesn't give
+    ├── ProviderUnavailable  provider       the identity provider's keys can't be had
     └── StoreFull            limit          the disk has no room for one more session
 
 ``outcome`` may say more than ``reason`` does (a disabled user counts as ``disabled``): it is for metrics and the
@@ -52,11 +57,25 @@ class BadToken(AuthError):
     default_outcome = "bad_token"
 
 
+class BadCertificate(AuthError):
+    """The client certificate is genuine, but names no user of this server; says the same of a disabled one."""
+
+    default_reason = "the client certificate names no user of this server: ask its administrator, or send a credential"
+    default_outcome = "bad_certificate"
+
+
 class ExpiredToken(AuthError):
     """The token's absolute limit has passed: log in again."""
 
     default_reason = "the token has expired: log in again"
     default_outcome = "expired"
+
+
+class TokenRevoked(AuthError):
+    """A service token that was good once: ask for a new one."""
+
+    default_reason = "the service token was revoked: ask the server's administrator for a new one"
+    default_outcome = "revoked"
 
 
 class SessionEnded(AuthError):
@@ -78,6 +97,29 @@ class TooBusy(AuthError):
 
     default_reason = "too many logins at once: repeat after a pause"
     default_outcome = "limit"
+
+
+class TooManyAttempts(AuthError):
+    """Too many wrong passwords, by this user or from this address: wait."""
+
+    default_outcome = "locked"
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"too many wrong passwords: try again in {max(1, round(seconds))} seconds")
+
+
+class ScopeRefused(AuthError):
+    """Roles were asked for that the credential doesn't give: ask for fewer."""
+
+    default_reason = "the scope is none, some or all of the roles that the credential gives, by name"
+    default_outcome = "scope"
+
+
+class ProviderUnavailable(AuthError):
+    """Whether the token is good can't be told, since its provider's keys can't be had: repeat after a pause."""
+
+    default_reason = "the keys of the identity provider can't be had: try again later"
+    default_outcome = "provider"
 
 
 class StoreFull(AuthError):

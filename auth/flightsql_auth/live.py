@@ -1,4 +1,4 @@
-"""Users and live sessions in memory, kept in step with the state store, so that a call asks no disk."""
+"""Users, service tokens and live sessions in memory, kept in step with the state store, so that a call asks no disk."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from .errors import ExpiredToken, SessionEnded, TooManySessions
+from .service_tokens import ServiceToken, ServiceTokens
 from .store import Session, StateStore, User
+
+Account = User | ServiceToken
+"""Whoever a principal stands for, with roles and options of its own."""
 
 KEEP_ENDED_SECONDS: Final = 86_400.0
 PURGE_EVERY_SECONDS: Final = 3_600.0
@@ -33,11 +37,13 @@ class LiveSession:
 
 
 class LiveState:
-    """The store's users and live sessions. ``is_fresh``, ``check`` and the attributes never block; the rest may.
+    """The store's users, service tokens and live sessions; ``is_fresh``, ``check``, ``used``, attributes never block.
 
-    ``users`` is replaced as a whole when it changes; a user who didn't change keeps the same object. What other
+    ``users``, ``tokens`` (by digest) and ``accounts`` (both, by the principal's name) are replaced as a whole when they
+    change; who didn't change keeps the same object. What other
     processes change is seen within twice ``check_seconds``. ``in_use`` tells whether a session has an open
-    transaction or stream: it may be called from any thread, must be quick and must not call back.
+    transaction or stream: it may be called from any thread, must be quick and must not call back. So must ``ended``,
+    which is told of each session that ends: its id, its user, and the label under which it is refused from then on.
     """
 
     def __init__(
@@ -49,8 +55,10 @@ class LiveState:
         check_seconds: float,
         in_use: Callable[[str], bool],
         clock: Callable[[], float],
+        ended: Callable[[str, str, str], None] = lambda jti, user, how: None,
     ) -> None:
         self._store = store
+        self._ended = ended
         self._idle_seconds = idle_seconds
         self._max_sessions_per_user = max_sessions_per_user
         self._check_seconds = check_seconds
@@ -60,6 +68,10 @@ class LiveState:
         self._changing = threading.Lock()
         self._sessions: dict[str, LiveSession] = {}
         self.users: Mapping[str, User] = {}
+        self.tokens: Mapping[bytes, ServiceToken] = {}
+        self.accounts: Mapping[str, Account] = {}
+        self._service_tokens = ServiceTokens(store)
+        self._used: dict[str, float] = {}
         self._stale = True
         self._checked_at = self._purged_at = clock()
         self.refresh()
@@ -105,9 +117,13 @@ class LiveState:
             self._checked_at = now
 
     def _load(self, now: float) -> None:
-        known = self.users
-        users = {user.name: user for user in self._store.list_users()}
-        self.users = {name: known[name] if known.get(name) == user else user for name, user in users.items()}
+        known = self.accounts
+        found: list[Account] = [*self._store.list_users(), *self._service_tokens.all()]
+        self.accounts = {
+            one.principal: known[one.principal] if known.get(one.principal) == one else one for one in found
+        }
+        self.users = {name: one for name, one in self.accounts.items() if isinstance(one, User)}
+        self.tokens = {one.digest: one for one in self.accounts.values() if isinstance(one, ServiceToken)}
         stored = {session.jti: session for session in self._store.live_sessions()}
         for live in list(self._sessions.values()):
             if live.jti not in stored:
@@ -126,7 +142,8 @@ class LiveState:
     def _forget(self, session: LiveSession, outcome: str) -> None:
         session.ended = session.ended or outcome
         session.parent = None
-        self._sessions.pop(session.jti, None)
+        if self._sessions.pop(session.jti, None) is not None:
+            self._ended(session.jti, session.user, session.ended)
 
     # Asking
 
@@ -144,6 +161,10 @@ class LiveState:
         # the idle limit as long as the connections made with it are at work.
         if session.parent is not None:
             session.parent.last_seen = now
+
+    def used(self, token: ServiceToken, now: float) -> None:
+        """Notes that a service token was used; ``flush`` writes it down."""
+        self._used[token.id] = now
 
     def find(self, jti: str) -> LiveSession | None:
         """The live session of that id, asking the store for one that memory doesn't know; None if there is none."""
@@ -229,7 +250,7 @@ class LiveState:
             live.options = options
 
     def flush(self) -> None:
-        """Writes when sessions were last seen, ends idle ones, forgets expired ones and what ended a day ago."""
+        """Writes what was last seen when, ends idle sessions, forgets expired ones and what ended a day ago."""
         with self._changing:
             now = self._clock()
             ended: list[LiveSession] = []
@@ -252,6 +273,12 @@ class LiveState:
                 self._forget(session, "expired")
             for session, last_seen in seen:
                 session.stored_seen = last_seen
+            used = dict(self._used)
+            if used:
+                self._service_tokens.note_used(used)
+            for token_id, at in used.items():
+                if self._used.get(token_id) == at:
+                    del self._used[token_id]
             if abs(now - self._purged_at) >= PURGE_EVERY_SECONDS:
                 self._store.purge(now - KEEP_ENDED_SECONDS)
                 self._purged_at = now

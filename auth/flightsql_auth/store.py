@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -14,39 +15,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from . import schema
 from .errors import StoreFull
-from .principals import ANONYMOUS
+from .principals import ANONYMOUS, SERVICE_NAMESPACE, TOKEN_USER
+from .schema import StateStoreError as StateStoreError
 
-SCHEMA_VERSION: Final = 1
 BUSY_SECONDS: Final = 5.0
 MAX_TEXT_CHARACTERS: Final = 256
 MAX_OPTIONS_CHARACTERS: Final = 16_384
 
+RESERVED_NAMES: Final = {
+    ANONYMOUS: "callers without credentials",
+    TOKEN_USER: "that the password is a token",
+}
 _USER_NAME = re.compile(r"[A-Za-z0-9_.@-]{1,64}")
-
-_SCHEMA: Final = (
-    "CREATE TABLE schema_version (version INTEGER NOT NULL)",
-    """CREATE TABLE users (
-        name TEXT PRIMARY KEY, password_hash TEXT NOT NULL, roles TEXT NOT NULL, disabled INTEGER NOT NULL DEFAULT 0,
-        created_at REAL NOT NULL, options TEXT NOT NULL DEFAULT '{}') WITHOUT ROWID""",
-    """CREATE TABLE sessions (
-        jti TEXT PRIMARY KEY, user TEXT NOT NULL, created_at REAL NOT NULL, expires_at REAL NOT NULL,
-        last_seen REAL NOT NULL, peer TEXT NOT NULL, user_agent TEXT NOT NULL, parent_jti TEXT, ended_at REAL,
-        options TEXT NOT NULL DEFAULT '') WITHOUT ROWID""",
-    "CREATE INDEX sessions_user ON sessions (user)",
-    "CREATE INDEX sessions_parent ON sessions (parent_jti) WHERE parent_jti IS NOT NULL",
-    """CREATE TABLE revocations (jti TEXT PRIMARY KEY, revoked_at REAL NOT NULL, expires_at REAL) WITHOUT ROWID""",
-    f"INSERT INTO schema_version VALUES ({SCHEMA_VERSION})",
-)
-
-
-class StateStoreError(Exception):
-    """The state store can't be opened as it is; the message, for the administrator, says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """One user. ``options`` are the user's defaults, such as ``dialect`` and ``wire_profile``."""
+    """One user. ``options`` are the user's defaults, such as ``dialect`` and ``wire_profile``; ``claims`` in JSON."""
 
     name: str
     password_hash: str = field(repr=False)
@@ -54,6 +41,16 @@ class User:
     disabled: bool
     created_at: float
     options: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    @property
+    def principal(self) -> str:
+        """The name of the principal that the user is."""
+        return self.name
+
+    @property
+    def proof(self) -> str:
+        """Changes when the password does, and tells nothing of it."""
+        return hashlib.blake2b(self.password_hash.encode(), digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +95,9 @@ class StateStore:
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = FULL")
             self._durable = True
-            self._users_changed = False
-            self._prepare_schema(path)
+            self._shared_changed = False
+            with self.writing() as connection:
+                schema.prepare(connection, path)
             self._seen_version = self._data_version()
         except sqlite3.Error as error:
             self._connection.close()
@@ -107,18 +105,6 @@ class StateStore:
         except BaseException:
             self._connection.close()
             raise
-
-    def _prepare_schema(self, path: Path) -> None:
-        with self._writing() as connection:
-            tables = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'schema_version'").fetchall()
-            if not tables:
-                for statement in _SCHEMA:
-                    connection.execute(statement)
-            (version,) = connection.execute("SELECT version FROM schema_version").fetchone()
-            if version != SCHEMA_VERSION:
-                raise StateStoreError(
-                    f"{path}: its schema has version {version}, this program knows version {SCHEMA_VERSION}"
-                )
 
     def close(self) -> None:
         """Closes the file; a second time does nothing."""
@@ -153,11 +139,11 @@ class StateStore:
         """Adds a user. Raises ``ValueError`` if the name can't be one or is taken."""
         if not _USER_NAME.fullmatch(name):
             raise ValueError("a user's name has 1 to 64 of the characters A-Z a-z 0-9 _ . @ -")
-        if name == ANONYMOUS:
-            raise ValueError(f"{ANONYMOUS!r} is the name of callers without credentials: choose another")
+        if name in RESERVED_NAMES:
+            raise ValueError(f"the name {name!r} means {RESERVED_NAMES[name]}: choose another")
         row = (name, password_hash, json.dumps(list(roles)), self._clock(), json.dumps(dict(options or {})))
         try:
-            with self._writing_users() as connection:
+            with self.writing(shared=True) as connection:
                 connection.execute(
                     "INSERT INTO users (name, password_hash, roles, created_at, options) VALUES (?, ?, ?, ?, ?)", row
                 )
@@ -178,30 +164,30 @@ class StateStore:
 
     def set_disabled(self, name: str, disabled: bool) -> None:
         """Disables the user and ends its sessions for good, or enables it again. ``KeyError``: no such user."""
-        with self._writing_users() as connection:
+        with self.writing(shared=True) as connection:
             if connection.execute("UPDATE users SET disabled = ? WHERE name = ?", (disabled, name)).rowcount == 0:
                 raise KeyError(name)
             if disabled:
                 connection.execute(_END_SESSIONS_OF, (self._clock(), name))
 
     def _update_user(self, name: str, column: str, value: str) -> None:
-        with self._writing_users() as connection:
+        with self.writing(shared=True) as connection:
             if connection.execute(f"UPDATE users SET {column} = ? WHERE name = ?", (value, name)).rowcount == 0:
                 raise KeyError(name)
 
     def get_user(self, name: str) -> User | None:
         """The user, disabled or not; None if there is none."""
-        rows = self._read(f"{_SELECT_USERS} WHERE name = ?", (name,))
+        rows = self.read(f"{_SELECT_USERS} WHERE name = ?", (name,))
         return _user(rows[0]) if rows else None
 
     def list_users(self) -> list[User]:
         """Every user, by name."""
-        return [_user(row) for row in self._read(f"{_SELECT_USERS} ORDER BY name")]
+        return [_user(row) for row in self.read(f"{_SELECT_USERS} ORDER BY name")]
 
     # Sessions
 
     def create_session(self, session: Session) -> bool:
-        """Stores a new session; False, and nothing stored, if by now its parent has ended or its user is disabled.
+        """Stores a new session; False, and nothing stored, if by now its parent has ended or its user may not log in.
 
         Not forced to disk at once: after a power cut its client logs in again.
         """
@@ -217,8 +203,8 @@ class StateStore:
             parent,
             _checked_options(session.options),
         )
-        with self._writing(durable=False) as connection:
-            if connection.execute("SELECT 1 FROM users WHERE name = ? AND disabled", (user,)).fetchone():
+        with self.writing(durable=False) as connection:
+            if connection.execute(_MAY_NOT_LOG_IN, (user,)).fetchone():
                 return False
             if (
                 parent is not None
@@ -236,17 +222,17 @@ class StateStore:
 
     def get_session(self, jti: str) -> Session | None:
         """The session, ended or not; None if there is none, or none any more."""
-        rows = self._read(f"{_SELECT_SESSIONS} WHERE jti = ?", (jti,))
+        rows = self.read(f"{_SELECT_SESSIONS} WHERE jti = ?", (jti,))
         return _session(rows[0]) if rows else None
 
     def live_sessions(self) -> list[Session]:
         """Every session that has neither ended nor expired; idle ones too."""
-        rows = self._read(f"{_SELECT_SESSIONS} WHERE ended_at IS NULL AND expires_at > ?", (self._clock(),))
+        rows = self.read(f"{_SELECT_SESSIONS} WHERE ended_at IS NULL AND expires_at > ?", (self._clock(),))
         return [_session(row) for row in rows]
 
     def sessions_of(self, user: str, *, include_ended: bool = False) -> list[Session]:
         """The user's live sessions, the newest first; on request those too that ended within the last day."""
-        rows = self._read(
+        rows = self.read(
             f"{_SELECT_SESSIONS} WHERE user = ? AND (? OR (ended_at IS NULL AND expires_at > ?))"
             " ORDER BY created_at DESC",
             (user, include_ended, self._clock()),
@@ -260,14 +246,14 @@ class StateStore:
     def end_sessions(self, jtis: Iterable[str], *, durable: bool = True) -> None:
         """Ends several sessions at once; ``durable``: on disk before this returns."""
         now = self._clock()
-        with self._writing(durable=durable) as connection:
+        with self.writing(durable=durable) as connection:
             connection.executemany(
                 "UPDATE sessions SET ended_at = ? WHERE jti = ? AND ended_at IS NULL", [(now, jti) for jti in jtis]
             )
 
     def end_sessions_of(self, user: str) -> int:
         """Ends every session of the user; how many there were."""
-        with self._writing_users() as connection:
+        with self.writing(shared=True) as connection:
             return connection.execute(_END_SESSIONS_OF, (self._clock(), user)).rowcount
 
     def revoke(self, jti: str, *, expires_at: float | None = None) -> frozenset[str]:
@@ -277,7 +263,7 @@ class StateStore:
         its session, else unknown); a day later the revocation is forgotten.
         """
         now = self._clock()
-        with self._writing() as connection:
+        with self.writing() as connection:
             connection.execute(
                 "INSERT INTO revocations SELECT ?1, ?2, coalesce(?3, (SELECT expires_at FROM sessions WHERE jti = ?1))"
                 " WHERE true ON CONFLICT DO NOTHING",
@@ -288,17 +274,17 @@ class StateStore:
 
     def is_revoked(self, jti: str) -> bool:
         """Whether the token itself was revoked; one that ended with its parent shows as an ended session."""
-        return bool(self._read("SELECT 1 FROM revocations WHERE jti = ?", (jti,)))
+        return bool(self.read("SELECT 1 FROM revocations WHERE jti = ?", (jti,)))
 
     def touch(self, seen: Iterable[tuple[str, float]]) -> None:
         """Notes when sessions were last seen: pairs of ``jti`` and time. Not forced to disk."""
         rows = [(last_seen, jti) for jti, last_seen in seen]
-        with self._writing(durable=False) as connection:
+        with self.writing(durable=False) as connection:
             connection.executemany("UPDATE sessions SET last_seen = ? WHERE jti = ?", rows)
 
     def set_session_options(self, jti: str, options: str) -> None:
         """Replaces the session's options, any text the caller understands. ``ValueError``: too long."""
-        with self._writing(durable=False) as connection:
+        with self.writing(durable=False) as connection:
             connection.execute("UPDATE sessions SET options = ? WHERE jti = ?", (_checked_options(options), jti))
 
     def purge(self, before: float) -> None:
@@ -306,7 +292,7 @@ class StateStore:
 
         An ended session stays while one made with its token is kept, so that revoking it still ends the other.
         """
-        with self._writing(durable=False) as connection:
+        with self.writing(durable=False) as connection:
             connection.execute(_PURGE_SESSIONS, (before, before))
             connection.execute("DELETE FROM revocations WHERE expires_at < ?", (before,))
 
@@ -315,15 +301,15 @@ class StateStore:
     def changed_elsewhere(self, *, wait: bool = True) -> bool | None:
         """Whether another process or store wrote to the file since the last call; cheap.
 
-        What this store's own methods on users changed counts too, for whoever keeps a copy of them. With
-        ``wait=False`` it never waits for a thread that is writing, and gives None in its stead.
+        What this store's own methods changed of users and service tokens counts too, for whoever keeps a copy of
+        them. With ``wait=False`` it never waits for a thread that is writing, and gives None in its stead.
         """
         if not self._lock.acquire(blocking=wait):
             return None
         try:
             version = self._data_version()
-            changed = version != self._seen_version or self._users_changed
-            self._seen_version, self._users_changed = version, False
+            changed = version != self._seen_version or self._shared_changed
+            self._seen_version, self._shared_changed = version, False
             return changed
         finally:
             self._lock.release()
@@ -332,23 +318,20 @@ class StateStore:
         (version,) = self._connection.execute("PRAGMA data_version").fetchone()
         return int(version)
 
-    def _read(self, statement: str, parameters: Sequence[object] = ()) -> list[tuple[object, ...]]:
+    def read(self, statement: str, parameters: Sequence[object] = ()) -> list[tuple[object, ...]]:
+        """The rows of one query."""
         with self._lock:
             return self._connection.execute(statement, parameters).fetchall()
 
     @contextmanager
-    def _writing_users(self) -> Iterator[sqlite3.Connection]:
-        with self._writing() as connection:
-            self._users_changed = True
-            yield connection
-
-    @contextmanager
-    def _writing(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
+    def writing(self, *, durable: bool = True, shared: bool = False) -> Iterator[sqlite3.Connection]:
+        """One transaction; ``shared``: what it changes is held in memory by others, who are to look again."""
         with self._lock:
             connection = self._connection
             if durable != self._durable:
                 connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
                 self._durable = durable
+            self._shared_changed |= shared
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
@@ -363,6 +346,10 @@ class StateStore:
 _SELECT_USERS: Final = "SELECT name, password_hash, roles, disabled, created_at, options FROM users"
 _SELECT_SESSIONS: Final = (
     "SELECT jti, user, created_at, expires_at, last_seen, peer, user_agent, parent_jti, ended_at, options FROM sessions"
+)
+_MAY_NOT_LOG_IN: Final = (
+    "SELECT 1 FROM users WHERE name = ?1 AND disabled UNION ALL SELECT 1 FROM service_tokens"
+    f" WHERE '{SERVICE_NAMESPACE}' || name = ?1 AND revoked_at IS NOT NULL"
 )
 _END_SESSIONS_OF: Final = "UPDATE sessions SET ended_at = ? WHERE user = ? AND ended_at IS NULL"
 _END_WITH_DESCENDANTS: Final = """

@@ -1,28 +1,29 @@
 """Session tokens: signed JWTs whose ``jti`` is the session's id.
 
-A token says who and until when, never which roles: those are looked up at each call, so that changes hold at once.
+A token says who and until when. Which roles a user of ours has is looked up at each call, so that changes hold at
+once; a token may hold fewer of them (``scope``). For somebody whom an identity provider vouched for, it says what the
+provider said (``foreign``).
 """
 
 from __future__ import annotations
 
-import base64
-import math
-import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import jwt
 
+from . import jws
 from .errors import BadToken, ExpiredToken
-from .keys import KeyRing
+from .jws import number, text
+from .keys import LEEWAY_SECONDS, KeyRing
+from .signing import one_spelling
 
 MAX_TOKEN_CHARACTERS: Final = 8_192
-MAX_LEEWAY_SECONDS: Final = 30.0
+MAX_LEEWAY_SECONDS: Final = LEEWAY_SECONDS
 HEADER_TYPE: Final = "at+jwt"
 
-_COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.([A-Za-z0-9_-]+)")
 _HEADER_MEMBERS: Final = {"alg", "kid", "typ"}
 _REQUIRED: Final = ["iss", "aud", "sub", "exp", "iat", "jti"]
 # PyJWT reads the system's clock; the three checks on time are made here, by the clock that was handed in.
@@ -37,12 +38,18 @@ _OPTIONS: Final[jwt.types.Options] = {
 
 @dataclass(frozen=True, slots=True)
 class VerifiedToken:
-    """What a genuine, current token says; whether its session still lives is asked elsewhere."""
+    """What a genuine, current token says; whether its session still lives is asked elsewhere.
+
+    ``kid`` names the key that signed it; ``scope`` and ``foreign`` see ``Tokens.issue``.
+    """
 
     subject: str
     jti: str
     issued_at: float
     expires_at: float
+    kid: str
+    scope: frozenset[str] | None = None
+    foreign: Mapping[str, object] | None = None
 
 
 class Tokens:
@@ -66,8 +73,21 @@ class Tokens:
         self._clock = clock
         self._jwt = jwt.PyJWT()
 
-    def issue(self, *, subject: str, jti: str, issued_at: float, expires_at: float) -> str:
-        """A token signed with the active key. Times are whole seconds in the token, rounded down."""
+    def issue(
+        self,
+        *,
+        subject: str,
+        jti: str,
+        issued_at: float,
+        expires_at: float,
+        scope: Collection[str] | None = None,
+        foreign: Mapping[str, object] | None = None,
+    ) -> str:
+        """A token signed with the active key. Times are whole seconds in the token, rounded down.
+
+        ``scope``: the only roles that it is good for; None: all that the subject has. ``foreign``: what is known of a
+        subject that is no user of ours.
+        """
         key = self._keys.active
         claims = {
             "iss": self._issuer,
@@ -76,32 +96,50 @@ class Tokens:
             "jti": jti,
             "iat": int(issued_at),
             "exp": int(expires_at),
+            **({} if scope is None else {"scope": " ".join(sorted(scope))}),
+            **({} if foreign is None else {"foreign": foreign}),
         }
         header = {"kid": key.kid, "typ": HEADER_TYPE}
-        return self._jwt.encode(claims, key.private_key, algorithm=key.algorithm, headers=header)
+        token = self._jwt.encode(claims, key.private_key, algorithm=key.algorithm, headers=header)
+        signed, _, signature = token.rpartition(".")
+        ours = one_spelling(key.algorithm, jws.decode_base64url(signature))
+        return f"{signed}.{jws.encode_base64url(ours)}"
 
     def verify(self, token: str) -> VerifiedToken:
         """What the token says. Raises ``ExpiredToken``, and ``BadToken`` with one text whatever else is wrong."""
-        claims = self._genuine_claims(token)
+        kid, claims = self._genuine_claims(token)
         now = self._clock()
-        issued_at, expires_at = _number(claims, "iat"), _number(claims, "exp")
-        not_before = _number(claims, "nbf") if "nbf" in claims else issued_at
+        issued_at, expires_at = number(claims, "iat"), number(claims, "exp")
+        not_before = number(claims, "nbf") if "nbf" in claims else issued_at
         if max(issued_at, not_before) > now + self._leeway_seconds:
             raise BadToken
         if expires_at <= now - self._leeway_seconds:
             raise ExpiredToken
-        return VerifiedToken(_text(claims, "sub"), _text(claims, "jti"), issued_at, expires_at)
+        scope, foreign = claims.get("scope"), claims.get("foreign")
+        if not isinstance(scope, str | None) or not isinstance(foreign, dict | None):
+            raise BadToken
+        return VerifiedToken(
+            text(claims, "sub"),
+            text(claims, "jti"),
+            issued_at,
+            expires_at,
+            kid,
+            None if scope is None else frozenset(scope.split()),
+            foreign,
+        )
 
-    def _genuine_claims(self, token: str) -> Mapping[str, object]:
-        compact = _COMPACT.fullmatch(token) if len(token) <= MAX_TOKEN_CHARACTERS else None
-        if compact is None or not _is_canonical(compact[1]):
+    def _genuine_claims(self, token: str) -> tuple[str, Mapping[str, object]]:
+        """The ``kid`` of the key that signed the token, and what it claims."""
+        # Refuses what two readers could understand differently, so that the library may read it once more.
+        parsed = jws.parse(token, MAX_TOKEN_CHARACTERS)
+        header = parsed.header
+        key = self._keys.find(text(header, "kid"))
+        # No member beyond the three that we write: crit, b64, jku, jwk and x5u are refused unread.
+        if key is None or header.get("typ") != HEADER_TYPE or not header.keys() <= _HEADER_MEMBERS:
+            raise BadToken
+        if one_spelling(key.algorithm, parsed.signature) != parsed.signature:
             raise BadToken
         try:
-            header = jwt.get_unverified_header(token)
-            key = self._keys.find(header.get("kid", ""))
-            # No member beyond the three that we write: crit, b64, jku, jwk and x5u are refused unread.
-            if key is None or header.get("typ") != HEADER_TYPE or not header.keys() <= _HEADER_MEMBERS:
-                raise BadToken
             claims: dict[str, object] = self._jwt.decode(
                 token,
                 key.public_key,
@@ -113,27 +151,4 @@ class Tokens:
         except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
             # Which check failed helps an attacker more than a user.
             raise BadToken from None
-        return claims
-
-
-def _is_canonical(segment: str) -> bool:
-    """Whether no other text decodes to the same bytes: unused bits of a signature's last character are not signed."""
-    try:
-        data = base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
-    except ValueError:
-        return False
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii") == segment
-
-
-def _number(claims: Mapping[str, object], name: str) -> float:
-    value = claims[name]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise BadToken
-    return float(value)
-
-
-def _text(claims: Mapping[str, object], name: str) -> str:
-    value = claims[name]
-    if not isinstance(value, str) or not value:
-        raise BadToken
-    return value
+        return key.kid, claims

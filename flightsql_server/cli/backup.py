@@ -6,15 +6,14 @@ import json
 from pathlib import Path
 
 import click
-import pyarrow as pa
-import pyarrow.flight as flight
 from flightsql_auth.keys import KeyFileError, KeyRing
 from flightsql_auth.store import StateStore, StateStoreError
 
 from flightsql_server import backup as backups
 from flightsql_server import config as settings
 from flightsql_server.backup import BackupError
-from flightsql_server.cli.client import connection_options, credentials
+from flightsql_server.cli.client import connection_options
+from flightsql_server.cli.kill import act
 from flightsql_server.config import ConfigError
 from flightsql_server.data.declared import DatasetError, declared_datasets
 from flightsql_server.errors import ServerError
@@ -26,14 +25,8 @@ from flightsql_server.server import check_data
 @connection_options
 def backup(name: str, url: str | None, user: str | None, password_file: Path | None) -> None:
     """Have a running server copy all it holds, while it goes on, into its folder of backups."""
-    url, user, password = credentials(url, user, password_file)
-    with flight.FlightClient(url) as client:
-        try:
-            options = flight.FlightCallOptions(headers=[client.authenticate_basic_token(user, password)])
-            (result,) = client.do_action(flight.Action("Backup", name.encode()), options)
-        except (pa.ArrowException, OSError) as error:
-            raise click.ClickException(str(error).split(". gRPC client debug context", 1)[0]) from error
-    made = json.loads(result.body.to_pybytes())
+    (result,) = act("Backup", name, url, user, password_file)
+    made = json.loads(result)
     click.echo(f"Backup {made['name']}, {made['bytes']} bytes, holds at least:")
     for dataset, last in made["last_seq"].items():
         click.echo(f"  {dataset} up to _seq {last}")

@@ -21,6 +21,11 @@ from flightsql_server.cli.password import read_password
 from flightsql_server.client import Publisher, PublishError
 
 _LOAD_ROWS = 10_000
+_ADBC_OPTIONS = {
+    "tls_root_certs": "adbc.flight.sql.client_option.tls_root_certs",
+    "cert_chain": "adbc.flight.sql.client_option.mtls_cert_chain",
+    "private_key": "adbc.flight.sql.client_option.mtls_private_key",
+}
 
 
 def connection_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -28,19 +33,54 @@ def connection_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--url", default=None, envvar="FLIGHTSQL_URL", help="[default: grpc://127.0.0.1:50052]"),
         click.option("--user", "-u", envvar="FLIGHTSQL_USER", help="User name; asked for when missing."),
         click.option("--password-file", type=click.Path(path_type=Path, exists=True), help="Else FLIGHTSQL_PASSWORD."),
+        *_file_options,
     ):
         command = option(command)
     return command
 
 
+def _keep_content(context: click.Context, option: click.Parameter, file: Path | None) -> None:
+    try:
+        context.meta[f"tls.{option.name}"] = None if file is None else file.read_bytes()
+    except OSError as error:
+        raise click.ClickException(f"{file} can't be read: {error.strerror}.") from error
+
+
+# Kept beside the command's own arguments: only what connects asks for them, by ``tls_files``.
+_file_options = [
+    click.option(
+        name, type=click.Path(path_type=Path), envvar=variable, expose_value=False, callback=_keep_content, help=text
+    )
+    for name, variable, text in (
+        ("--ca-file", "FLIGHTSQL_CA_FILE", "PEM file of who issued the server's certificate; the url is grpc+tls://…"),
+        ("--certificate", "FLIGHTSQL_CERTIFICATE_FILE", "PEM file of a client certificate; it may stand for a user."),
+        ("--certificate-key", "FLIGHTSQL_CERTIFICATE_KEY_FILE", "PEM file of its key."),
+    )
+]
+
+
+def tls_files() -> dict[str, Any]:
+    """What the command was given for TLS, as pyarrow's clients call it."""
+    meta = click.get_current_context().meta
+    names = {"ca_file": "tls_root_certs", "certificate": "cert_chain", "certificate_key": "private_key"}
+    found = {name: meta.get(f"tls.{option}") for option, name in names.items()}
+    if bool(found["cert_chain"]) != bool(found["private_key"]):
+        raise click.ClickException("--certificate and --certificate-key go together.")
+    return {name: content for name, content in found.items() if content}
+
+
 def credentials(url: str | None, user: str | None, password_file: Path | None) -> tuple[str, str, str]:
+    """Where to connect, and as whom; user and password are empty where a client certificate stands for them."""
     port = os.environ.get("ARROW_FLIGHT_PORT", "50052")
+    url = url or f"grpc://127.0.0.1:{port}"
+    if not user and "cert_chain" in tls_files():
+        return url, "", ""
     name: str = user or click.prompt("User")
     if password_file is not None:
         password = read_password(password_file)
     else:
         password = os.environ.get("FLIGHTSQL_PASSWORD") or click.prompt("Password", hide_input=True)
-    return url or f"grpc://127.0.0.1:{port}", name, password
+    return url, name, password
 
 
 @contextmanager
@@ -79,7 +119,8 @@ def connected(url: str | None, user: str | None, password_file: Path | None, dia
     import adbc_driver_flightsql.dbapi as flight_sql
 
     url, name, password = credentials(url, user, password_file)
-    options: dict[str, Any] = {"username": name, "password": password}
+    options: dict[str, Any] = {"username": name, "password": password} if name else {}
+    options |= {_ADBC_OPTIONS[part]: content.decode("utf-8", "replace") for part, content in tls_files().items()}
     if dialect:
         options["adbc.flight.sql.rpc.call_header.x-sql-dialect"] = dialect
     with (
@@ -124,7 +165,7 @@ def load(dataset: str, file: Path, url: str | None, user: str | None, password_f
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     stored = 0
     try:
-        with Publisher(url, dataset, user=name, password=password) as publisher:
+        with Publisher(url, dataset, user=name, password=password, **tls_files()) as publisher:
             try:
                 total, batches = _read(file, publisher)
                 with Progress(*columns, console=Console(stderr=True)) as progress:

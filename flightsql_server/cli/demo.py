@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -11,12 +12,22 @@ from flightsql_auth.credentials import PasswordHasher
 
 from flightsql_server.server import Server
 
-USERS = {"admin": ("admin",), "trader": ("reader",), "viewer": ("viewer",)}
+USERS = {"admin": ("admin",), "trader": ("trader",), "viewer": ("viewer",)}
 """The demo's users, each with its name as password, and their roles."""
 
+CLAIMS = {"trader": {"accounts": ["ALPHA", "BETA"]}}
 _MADE_HERE = {"made_by": "demo"}
 _OPENING_SECONDS = 30
-VIEWER_ROLE = {"select": ["market_data"]}
+_OWN = "account IN (claims.accounts)"
+ROLES = {
+    "trader": {"select": ["*"], "subscribe": ["*"], "filters": {"positions": _OWN, "orders": _OWN}},
+    "viewer": {
+        "select": ["market_data"],
+        "subscribe": ["market_data"],
+        "masks": {"market_data": {"volume": "round(-3)"}},
+    },
+}
+"""The demo's roles: a trader sees the positions and orders of some accounts, a viewer quotes with rounded volumes."""
 
 
 class Player:
@@ -37,12 +48,13 @@ class Player:
 
 
 def add_users(server: Server) -> None:
-    """Adds the demo's users where they are missing; their role for viewing is the demo's own."""
+    """Adds the demo's users where they are missing; the roles of all but one are the demo's own."""
     hasher = PasswordHasher()
     for name, roles in USERS.items():
         user = server.users.get_user(name)
         if user is None:
-            server.users.add_user(name, hasher.hash(name), roles, _MADE_HERE)
+            claims = {"claims": json.dumps(CLAIMS[name])} if name in CLAIMS else {}
+            server.users.add_user(name, hasher.hash(name), roles, {**_MADE_HERE, **claims})
         elif user.options.items() >= _MADE_HERE.items():
             server.users.set_disabled(name, False)
 

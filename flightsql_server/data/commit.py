@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,7 @@ import pyarrow.compute as pc
 
 from flightsql_server.data import tables
 from flightsql_server.data.datasets import CHANGE, DELETE, HISTORY_COLUMNS, UPSERT, Dataset, day_table
+from flightsql_server.data.feed import ChangeSet, integers
 from flightsql_server.data.latest import Flags, Integers, resolve
 from flightsql_server.data.tables import Producer, State, quoted, store_sql, table_sql
 from flightsql_server.errors import LimitReached, ServerError
@@ -47,11 +49,20 @@ class Lane:
         self.failure: ServerError | None = None
 
 
+class Guard(Protocol):
+    """Whether a publisher may write what it sends. Two are equal that let the same rows through."""
+
+    def in_commit(self, transaction: Transaction, batch: pa.RecordBatch, earlier: pa.Table) -> None:
+        """Raises AccessDenied unless the batch may be stored after these rows of the same commit."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Update:
     """A conformed batch on its way. ``done`` gives its receipt after the commit.
 
     ``producer`` with its rising ``producer_seq`` names the batch, so that a second copy of it is known as one.
+    ``guard``: is asked inside of the commit; None: all may be stored.
     """
 
     dataset: Dataset
@@ -59,18 +70,20 @@ class Update:
     lane: Lane = field(default_factory=Lane)
     producer: Producer | None = None
     producer_seq: int = 0
+    guard: Guard | None = None
     done: Future[Receipt] = field(default_factory=Future)
 
 
 @dataclass
 class Change:
-    """What becomes true of a dataset with the commit."""
+    """What becomes true of a dataset with the commit; ``rows`` are what subscribers are told of it."""
 
     last_seq: int
     last_received: int
     days: set[str] = field(default_factory=set)
     deleted: int = 0
     producers: dict[Producer, int] = field(default_factory=dict)
+    rows: ChangeSet | None = None
 
     def apply(self, state: State) -> None:
         """Brings the state to where it stands after the commit."""
@@ -97,6 +110,7 @@ def write(
     """Writes the updates of one dataset; gives a receipt for each, and the change that the commit will make true."""
     change = Change(state.last_seq, received_at)
     fresh = [update for update in updates if _is_fresh(update, state, change, producers_per_user)]
+    _ask_guards(transaction, dataset, fresh)
     rows = _stamped(dataset, [update.batch for update in fresh], state.last_seq + 1, received_at)
     change.last_seq += rows.num_rows
     late = np.zeros(0, np.bool_)
@@ -116,6 +130,19 @@ def write(
         _note_producers(transaction, dataset, change.producers)
         at("producers")
     return _receipts(updates, fresh, state.last_seq + 1, late), change
+
+
+def _ask_guards(transaction: Transaction, dataset: Dataset, updates: Sequence[Update]) -> None:
+    """AccessDenied when the guard of an update refuses it.
+
+    Rows that come before it in the group count as stored, those under an equal guard apart: it lets them through. Some
+    of them may be late and will never be stored as the latest; the group is then tried again one by one, and right.
+    """
+    for number, update in enumerate(updates):
+        if update.guard is not None:
+            others = [one.batch for one in updates[:number] if one.guard != update.guard]
+            earlier = pa.Table.from_batches([batch.select(dataset.schema.names) for batch in others], dataset.schema)
+            update.guard.in_commit(transaction, update.batch, earlier)
 
 
 def _is_fresh(update: Update, state: State, change: Change, producers_per_user: int) -> bool:
@@ -177,7 +204,7 @@ def _bring_forward(transaction: Transaction, dataset: Dataset, state: State, row
     )
     taken_out = together.num_rows - rows.num_rows
     resolution = resolve(
-        [together.column(name) for name in dataset.key], _integers(together.column(dataset.order_column)), taken_out
+        [together.column(name) for name in dataset.key], integers(together.column(dataset.order_column)), taken_out
     )
     stays = np.ones(together.num_rows, np.bool_)
     stays[known.num_rows : taken_out] = False
@@ -189,6 +216,9 @@ def _bring_forward(transaction: Transaction, dataset: Dataset, state: State, row
     if len(dead):
         _insert(transaction, tables.deleted_sql(dataset), together.take(pa.array(dead)))
     change.deleted = len(dead) - (0 if gone is None else gone.num_rows)
+    standing = np.concatenate([resolution.codes[: known.num_rows], resolution.codes[taken_out:]])
+    absent = np.concatenate([np.zeros(known.num_rows, np.bool_), ~stays[taken_out:]])
+    change.rows = ChangeSet(dataset, known, rows, standing, absent, resolution.late)
     return resolution.late
 
 
@@ -224,13 +254,6 @@ def _insert(transaction: Transaction, table: str, rows: pa.Table) -> None:
     columns = ", ".join(map(quoted, rows.schema.names))
     transaction.lend("given", rows)
     transaction.execute(f"INSERT INTO {table} ({columns}) SELECT {columns} FROM given")
-
-
-def _integers(column: pa.ChunkedArray) -> Integers:
-    if pa.types.is_date32(column.type):
-        column = column.cast(pa.int32())
-    integers: Integers = column.cast(pa.int64()).to_numpy()
-    return integers
 
 
 def _note_producers(transaction: Transaction, dataset: Dataset, producers: dict[Producer, int]) -> None:

@@ -63,6 +63,19 @@ def fit(batch: pa.RecordBatch, name: str, columns: Sequence[Column]) -> pa.Recor
     return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
 
 
+def decoded(array: pa.Array) -> pa.Array:
+    """The values of a dictionary's rows; an array that has no dictionary as it is."""
+    if not pa.types.is_dictionary(array.type):
+        return array
+    words = array.dictionary
+    # Arrow can't take from views.
+    if pa.types.is_string_view(words.type):
+        array = pa.DictionaryArray.from_arrays(array.indices, words.cast(pa.string()))
+    elif pa.types.is_binary_view(words.type):
+        array = pa.DictionaryArray.from_arrays(array.indices, words.cast(pa.binary()))
+    return array.dictionary_decode()
+
+
 def _changes(batch: pa.RecordBatch, dataset: Dataset) -> pa.Array | None:
     """The ``_change`` of each row; None when all are upserts."""
     field = dataset.change_schema.field(CHANGE)
@@ -118,10 +131,7 @@ def _cast(array: pa.Array, field: pa.Field, where: str) -> pa.Array:
     if not _may_cast(words.type, field.type):
         raise InvalidParameter(f"{where} must be {field.type}, not {words.type}.", hint="Cast it before sending.")
     if words is not array:
-        if pa.types.is_string_view(words.type) or pa.types.is_binary_view(words.type):
-            # Arrow can't take from views.
-            array = pa.DictionaryArray.from_arrays(array.indices, words.cast(field.type))
-        array = array.dictionary_decode()
+        array = decoded(array)
         source = array.type
     if pa.types.is_timestamp(source) and source.tz is None:
         array = array.cast(pa.timestamp(source.unit, tz="UTC"))

@@ -55,6 +55,8 @@ class Dataset:
     key: tuple[str, ...]
     order_column: str
     comment: str = ""
+    delivery: str = "conflate"
+    """What subscribers who don't choose are told: ``conflate`` the newest row of each key, ``buffer`` every row."""
 
     @property
     def history_name(self) -> str:
@@ -171,6 +173,7 @@ ORDERS = Dataset(
     ("order_id",),
     "updated_at",
     "The latest state of each order.",
+    "buffer",
 )
 
 DATASETS: dict[str, Dataset] = {dataset.name: dataset for dataset in (MARKET_DATA, POSITIONS, ORDERS)}

@@ -44,7 +44,8 @@ _NOT_KEYS = ("float32", "float64")
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _DECIMAL = re.compile(r"decimal\((\d{1,2}), ?(\d{1,2})\)")
 _RESERVED_ENDINGS = ("_history", "_deleted")
-_KEYS = ("columns", "key", "order_column", "comment")
+_KEYS = ("columns", "key", "order_column", "comment", "delivery")
+_DELIVERIES = ("conflate", "buffer")
 
 
 class DatasetError(ValueError):
@@ -75,7 +76,7 @@ def _dataset(name: str, table: Mapping[str, Any]) -> Dataset:
     unknown = [key for key in table if key not in _KEYS]
     if unknown:
         raise wrong(f"unknown key {unknown[0]!r}; a dataset has {', '.join(_KEYS)}.")
-    columns, key, order, comment = (table.get(word) for word in _KEYS)
+    columns, key, order, comment, delivery = (table.get(word) for word in _KEYS)
     if not isinstance(columns, Mapping) or not columns:
         raise wrong('columns is a table of names and types, such as { pair = "utf8", rate = "float64?" }.')
     made = tuple(_column(name, column, form) for column, form in columns.items())
@@ -93,7 +94,9 @@ def _dataset(name: str, table: Mapping[str, Any]) -> Dataset:
         raise wrong(f"order_column must be a column that is never null, of type {', '.join(_ORDER_TYPES)}.")
     if not isinstance(comment, (str, type(None))):
         raise wrong("comment is text.")
-    return Dataset(name, made, tuple(key), str(order), comment or "")
+    if delivery not in (None, *_DELIVERIES):
+        raise wrong(f"delivery is one of {', '.join(_DELIVERIES)}.")
+    return Dataset(name, made, tuple(key), str(order), comment or "", str(delivery or _DELIVERIES[0]))
 
 
 def _column(dataset: str, name: str, form: object) -> Column:

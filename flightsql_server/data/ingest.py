@@ -13,10 +13,12 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from typing import Any, TypeVar
 
 from flightsql_server.data import commit, tables
-from flightsql_server.data.commit import Change, Lane, Receipt, Step, Update
+from flightsql_server.data.commit import Change, Guard, Lane, Receipt, Step, Update
 from flightsql_server.data.datasets import Dataset
+from flightsql_server.data.feed import ChangeSet
 from flightsql_server.data.tables import State
 from flightsql_server.data.watermark import Watermark
 from flightsql_server.errors import (
@@ -32,6 +34,11 @@ from flightsql_server.metrics import Metrics
 from flightsql_server.model import Engine
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+Publish = Callable[[str, int, ChangeSet | None], None]
+"""Told, after a commit and before its publishers are, what has become of a dataset: up to which ``_seq``, and by which
+rows; None where only history can tell."""
 
 Bundle = tuple[Update, ...]
 """Updates of one lane that are stored by the same commit."""
@@ -60,10 +67,12 @@ class Writer:
         producers_per_user: int = 1_000,
         free_bytes: Callable[[], int] | None = None,
         watermark: Watermark | None = None,
+        publish: Publish = lambda dataset, last_seq, rows: None,
         at: Step = lambda step: None,
     ) -> None:
-        """``free_bytes`` tells the free disk; ``watermark`` is closed by ``stop``; ``at`` is told each step of a
-        commit and may raise: tests end the process's life there.
+        """``free_bytes`` tells the free disk; ``watermark`` is closed by ``stop``; ``publish`` is called in the
+        writer's thread and must be quick; ``at`` is told each step of a commit and may raise: tests end the process's
+        life there.
         """
         self._engine = engine
         self._datasets = dict(datasets)
@@ -74,11 +83,13 @@ class Writer:
         self._producers_per_user = producers_per_user
         self._free_bytes = free_bytes
         self._watermark = watermark
+        self._publish = publish
         self._at = at
         self._lock = threading.Condition()
         self._queue: deque[Bundle] = deque()
         self._queued_bytes = 0
         self._want_room: list[Callable[[], None]] = []
+        self._pauses: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._stopping = False
         self._states: dict[str, State] = {}
@@ -146,6 +157,7 @@ class Writer:
             self._lock.notify_all()
         if self._thread.is_alive():
             self._thread.join()
+        self._run_pauses()
         self._make_room()
         if self._watermark:
             self._watermark.close()
@@ -200,6 +212,29 @@ class Writer:
             room.clear()
         return update
 
+    def between(self, work: Callable[[], T]) -> Future[T]:
+        """Runs the work in the writer's thread between two commits; it must be quick.
+
+        What it reads stands exactly at ``versions``: whatever is published later is not in it yet.
+        """
+        done: Future[T] = Future()
+        with self._lock:
+            self._check_open()
+            self._pauses.append((work, done))
+            self._lock.notify()
+        return done
+
+    def _run_pauses(self) -> None:
+        while self._pauses:
+            work, done = self._pauses.popleft()
+            if not done.set_running_or_notify_cancel():
+                continue
+            try:
+                self._reload()
+                done.set_result(work())
+            except Exception as error:
+                done.set_exception(error)
+
     def _make_room(self) -> None:
         with self._lock:
             waiting, self._want_room = self._want_room, []
@@ -212,12 +247,14 @@ class Writer:
     def _run(self) -> None:
         while True:
             with self._lock:
-                while not self._queue and not self._stopping:
+                while not self._queue and not self._pauses and not self._stopping:
                     self._lock.wait()
-                if not self._queue:
+                if not self._queue and not self._pauses:
                     return
-            self.commit_waiting()
-            self._tidy()
+            self._run_pauses()
+            if self._queue:
+                self.commit_waiting()
+                self._tidy()
 
     def commit_waiting(self) -> None:
         """Takes what waits, up to the limit of a group, and commits it; the writer's thread calls this."""
@@ -282,8 +319,11 @@ class Writer:
             return
         with self._engine.transaction() as transaction:
             self._states = tables.prepare(transaction, self._datasets.values())
-        self.versions.update({name: state.last_seq for name, state in self._states.items()})
         self._stale = False
+        for name, state in self._states.items():
+            if state.last_seq != self.versions[name]:
+                self.versions[name] = state.last_seq
+                self._publish(name, state.last_seq, None)
 
     def _write(self, group: Sequence[Update]) -> tuple[dict[int, Receipt], dict[str, Change]]:
         receipts: dict[int, Receipt] = {}
@@ -319,6 +359,9 @@ class Writer:
         except OSError:
             log.exception("the note of acknowledged rows could not be written")
         self._at("noted")
+        for name, change in changes.items():
+            if change.rows is not None:
+                self._publish(name, change.last_seq, change.rows)
         for update in group:
             receipt = receipts[id(update)]
             self._metrics.ingested_rows.labels(update.dataset.name).inc(receipt.rows)
@@ -352,4 +395,4 @@ def _fail(update: Update, error: ServerError) -> None:
     update.done.set_exception(update.lane.failure)
 
 
-__all__ = ["Lane", "Receipt", "Update", "Writer"]
+__all__ = ["Guard", "Lane", "Receipt", "Update", "Writer"]

@@ -22,11 +22,13 @@ _LEAST = np.iinfo(np.int64).min
 class Resolution:
     """``standing``: positions, over known and new rows, of the one row of each key that stands now, in no order.
 
-    ``late``: for each new row whether it changed nothing because it was older.
+    ``late``: for each new row whether it changed nothing because it was older. ``codes``: for each row, known and new,
+    a number that it shares with the rows of its key.
     """
 
     standing: Integers
     late: Flags
+    codes: Integers
 
 
 def resolve(keys: Sequence[pa.ChunkedArray], order: Integers, known: int) -> Resolution:
@@ -34,12 +36,12 @@ def resolve(keys: Sequence[pa.ChunkedArray], order: Integers, known: int) -> Res
 
     ``keys`` are the key columns, ``order`` the order column as integers; all of one length, without nulls.
     """
-    codes, count = _codes(keys)
+    codes, count = codes_of(keys)
     late = _late(codes, order, known, count)
     taken = np.flatnonzero(~late)
     last = np.full(count, -1, np.int64)
     last[codes[taken]] = taken  # of several positions for one code numpy keeps the last
-    return Resolution(last, late[known:])
+    return Resolution(last, late[known:], codes)
 
 
 def _late(codes: Integers, order: Integers, known: int, count: int) -> Flags:
@@ -60,7 +62,7 @@ def _late(codes: Integers, order: Integers, known: int, count: int) -> Flags:
     return late
 
 
-def _codes(keys: Sequence[pa.ChunkedArray]) -> tuple[Integers, int]:
+def codes_of(keys: Sequence[pa.ChunkedArray]) -> tuple[Integers, int]:
     """A number for each row's key, the same for equal keys, and how many there are."""
     codes, count = _column_codes(keys[0])
     for column in keys[1:]:
@@ -71,5 +73,7 @@ def _codes(keys: Sequence[pa.ChunkedArray]) -> tuple[Integers, int]:
 
 
 def _column_codes(column: pa.ChunkedArray) -> tuple[Integers, int]:
-    encoded = column.combine_chunks().dictionary_encode()
+    if pa.types.is_nested(column.type):
+        column = pa.chunked_array([pa.array(map(repr, column.to_pylist()), pa.string())])
+    encoded = column.combine_chunks().dictionary_encode(null_encoding="encode")
     return encoded.indices.to_numpy().astype(np.int64), len(encoded.dictionary)

@@ -11,17 +11,27 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from flightsql_server.errors import EngineUnavailable
+
 WATERMARK = "acknowledged"
 """The name of the file in a data directory."""
 
 _SIZE = 64 * 1024
+_LIMIT = 2**63
 
 
 class Watermark:
     """The note beside the data. Its writes reach the operating system, not always the disk: it may lag, never lead."""
 
     def __init__(self, path: Path) -> None:
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        """Opens the file or makes it; EngineUnavailable when it can't be had. Whoever made it closes it."""
+        try:
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise EngineUnavailable(
+                f"The note of what was acknowledged can't be opened: {error.strerror}.",
+                hint=f"See what {WATERMARK!r} in the data directory is.",
+            ) from error
         self._length = os.fstat(self._file).st_size
 
     def read(self) -> dict[str, int] | None:
@@ -31,7 +41,8 @@ class Watermark:
             return {}
         try:
             known = json.loads(content)
-            return {str(name): int(seq) for name, seq in known.items()}
+            found = {str(name): int(seq) for name, seq in known.items()}
+            return found if all(0 <= seq < _LIMIT for seq in found.values()) else None
         except (ValueError, AttributeError, TypeError, OverflowError, RecursionError):
             return None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from weakref import WeakSet
@@ -21,7 +21,7 @@ from flightsql_server.engine.duckdb_errors import translated
 from flightsql_server.engine.duckdb_file import DuckDBFile, DuckDBOptions
 from flightsql_server.engine.duckdb_names import tables_of
 from flightsql_server.engine.duckdb_statements import Bound, DuckDBStream, IdleStatements
-from flightsql_server.engine.duckdb_user import DuckDBUserTransaction, user_tables
+from flightsql_server.engine.duckdb_user import DuckDBUserTransaction, drop_schemas, user_tables
 from flightsql_server.model import Capabilities, ResultStream, SessionOptions, Table, TableName
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class DuckDBEngine:
         with self._translated():
             bound = self._idle.take(sql, options) or self._bind(sql, options)
             try:
-                schema = self._schema_of(bound.relation)
+                schema = self._schema_of(bound)
             except BaseException:
                 bound.connection.close()
                 raise
@@ -81,9 +81,13 @@ class DuckDBEngine:
             raise
         return Bound(sql, options.time_zone, connection, relation)
 
-    def _schema_of(self, relation: duckdb.DuckDBPyRelation) -> pa.Schema:
-        """Arrow's types for DuckDB's; asking DuckDB for them costs a second bind, so what it said is remembered."""
-        signature = tuple(map(str, relation.types))
+    def _schema_of(self, bound: Bound) -> pa.Schema:
+        """Arrow's types for DuckDB's; asking DuckDB for them costs a second bind, so what it said is remembered.
+
+        Times with a zone are of the session's zone in Arrow, and of none that DuckDB tells.
+        """
+        relation = bound.relation
+        signature = (bound.time_zone, *map(str, relation.types))
         types = self._arrow_types.get(signature)
         if types is None:
             types = relation.limit(0).to_arrow_table().schema.types
@@ -173,6 +177,48 @@ class DuckDBEngine:
                 return user_tables(connection)
             finally:
                 connection.close()
+
+    def count(self, sql: str, rows: Mapping[str, pa.Table]) -> int:
+        connection = self._file.cursor()
+        try:
+            with self._translated():
+                for name, table in rows.items():
+                    connection.register(name, table)
+                (found,) = connection.execute(sql).fetchall()
+                return int(found[0])
+        finally:
+            connection.close()
+
+    def answer(
+        self, sql: str, name: str, rows: pa.Table, options: SessionOptions,
+        interruptible: Callable[[Callable[[], None]], None],
+    ) -> pa.Table:  # fmt: skip
+        connection = self._cursor(options)
+
+        def interrupt() -> None:
+            with suppress(duckdb.Error):  # it is closed by now
+                connection.interrupt()
+
+        interruptible(interrupt)
+        try:
+            with self._translated():
+                connection.register(name, rows)
+                relation = connection.sql(_only_select(connection, sql))
+                found = relation.to_arrow_table()
+                return found if found.column_names == relation.columns else found.rename_columns(relation.columns)
+        finally:
+            connection.close()
+
+    def drop_schemas(self, prefix: str) -> None:
+        connection = self._file.cursor()
+        try:
+            with self._translated():
+                connection.begin()
+                drop_schemas(connection, prefix)
+                connection.commit()
+                self._file.written()
+        finally:
+            connection.close()  # rolls back what was not committed
 
     def ping(self) -> None:
         """Raises EngineUnavailable when the database doesn't answer."""

@@ -49,11 +49,21 @@ def translate(error: BaseException) -> errors.ServerError:
         )
     if isinstance(error, duckdb.CatalogException) and "already exists" in text:
         return errors.DuplicateTable("A table of that name exists already.", hint="Choose another name, or drop it.")
+    if isinstance(error, (duckdb.CatalogException, duckdb.DependencyException)) and text.startswith(_DEPENDED):
+        return errors.DependentObjects("Other tables depend on this one.", hint="Drop or change them first.")
+    if "division by zero" in text[:60].lower():
+        return errors.DivisionByZero("A number was divided by zero.", hint="NULLIF(divisor, 0) gives NULL instead.")
+    if isinstance(error, duckdb.ConstraintException):
+        for start, violation, message in _VIOLATIONS:
+            if text.startswith(start):
+                return violation(message)
     if isinstance(error, duckdb.ConnectionException):
         return errors.EngineUnavailable("The database had to be opened again.", hint="Repeat the call.")
-    named = _NAMED_COLUMN.search(text) if isinstance(error, duckdb.BinderException) else None
-    if named:  # the name comes from the statement itself
-        return errors.UndefinedColumn(f'Column "{named[1] or named[2]}" does not exist.', hint=_BIND_HINT)
+    if isinstance(error, duckdb.BinderException):
+        for pattern, kind_of, message in _BOUND:
+            found = pattern.match(text)
+            if found:
+                return kind_of(message.format(*found.groups()), hint=_BIND_HINT, word=found[1])
     for kinds, family, message, hint in _KINDS:
         if isinstance(error, kinds):
             return family(message, hint=hint)
@@ -64,8 +74,47 @@ def translate(error: BaseException) -> errors.ServerError:
     return errors.InternalError()
 
 
-_NAMED_COLUMN = re.compile(r'Referenced column "([^"]+)" not found|does not have a column named "([^"]+)"')
+# What DuckDB says of names, which are those of the statement; the first group is the name.
+_BOUND: tuple[tuple[re.Pattern[str], type[errors.UserError], str], ...] = tuple(
+    (re.compile("Binder Error: " + pattern), family, message)
+    for pattern, family, message in (
+        (r'Referenced column "([^"]+)" not found', errors.UndefinedColumn, 'Column "{0}" does not exist.'),
+        (
+            r'Table "[^"]+" does not have a column named "([^"]+)"',
+            errors.UndefinedColumn,
+            'Column "{0}" does not exist.',
+        ),
+        (r'Column "([^"]+)" in \w+ list not found', errors.UndefinedColumn, 'Column "{0}" does not exist.'),
+        (r'Could not find key "([^"]+)" in struct', errors.UndefinedColumn, 'The struct has no field "{0}".'),
+        (
+            r'Referenced table "(?:[^".]+\.)*([^".]+)" not found',
+            errors.UndefinedTable,
+            'FROM has no table or alias "{0}".',
+        ),
+        (r'Ambiguous reference to column name "([^"]+)"', errors.AmbiguousColumn, 'Column "{0}" is ambiguous.'),
+        (
+            r'column "([^"]+)" must appear in the GROUP BY',
+            errors.GroupingError,
+            'Column "{0}" must stand in GROUP BY or in an aggregate.',
+        ),
+        (r"(WHERE) clause cannot contain aggregates", errors.GroupingError, "WHERE can't hold aggregates; HAVING can."),
+        (
+            r"No function matches the given name and argument types '(\w+)\(([\w\[\], ()]*)\)'",
+            errors.UndefinedFunction,
+            "No function {0} takes ({1}).",
+        ),
+    )
+)
 _FATAL = "FATAL Error:"
+_DEPENDED = ("Catalog Error: Could not drop the table because", "Dependency Error:", "Catalog Error: Cannot drop")
+# How DuckDB's words begin; the values of the row come after.
+_VIOLATIONS: tuple[tuple[str, type[errors.ServerError], str], ...] = (
+    ("Constraint Error: Duplicate key", errors.UniqueViolation, "Another row of the table has this key."),
+    ("Constraint Error: PRIMARY KEY or UNIQUE", errors.UniqueViolation, "Another row of the table has this key."),
+    ("Constraint Error: NOT NULL", errors.NotNullViolation, "A column that must have a value got none."),
+    ("Constraint Error: CHECK", errors.CheckViolation, "A row fails a CHECK of its table."),
+    ("Constraint Error: Violates foreign key", errors.ForeignKeyViolation, "A foreign key would point to no row."),
+)
 _OF_THE_SYSTEM = ("IO Error", "FATAL Error", "TransactionContext Error", "Out of Memory Error")
 _FULL = ("No space left on device", "Disk quota exceeded", "File too large", "max_temp_directory_size")
 _DAMAGED = ("Corrupt database file:", "IO Error: Corrupt database file:", "IO Error: Could not read enough bytes")
@@ -78,7 +127,7 @@ _BIND_HINT = "Check the names and types of its columns and the arguments of its 
 _KINDS: tuple[tuple[tuple[type[BaseException], ...], type[errors.ServerError], str, str], ...] = (
     ((duckdb.ConversionException,), errors.DataError, _CAST, _CAST_HINT),
     ((duckdb.OutOfRangeException,), errors.DataError, _RANGE, _RANGE_HINT),
-    ((duckdb.ConstraintException,), errors.DataError, "A row breaks a constraint of its table.", ""),
+    ((duckdb.ConstraintException,), errors.ConstraintViolation, "A row breaks a constraint of its table.", ""),
     ((duckdb.ParserException, duckdb.SyntaxException), errors.SqlSyntaxError, "The engine can't read this.", ""),
     ((duckdb.CatalogException, duckdb.BinderException), errors.UndefinedColumn, _BIND, _BIND_HINT),
     ((duckdb.NotImplementedException,), errors.UnsupportedFeature, "The engine can't do this.", ""),
@@ -93,4 +142,5 @@ _WORDS = (
     ("Out of Range", errors.DataError, _RANGE, _RANGE_HINT),
     ("Invalid Input", errors.DataError, "A function was given a value that it can't take.", ""),
     ("Mismatch Type", errors.DataError, _CAST, _CAST_HINT),
+    ("Cannot perform list_reduce", errors.DataError, "A function was given a value that it can't take.", ""),
 )

@@ -24,12 +24,13 @@ def tables_of(connection: duckdb.DuckDBPyConnection, sql: str) -> frozenset[Tabl
 
 
 _NAME = re.compile(
-    r'(?:"?desk"?\.)?(?:(?P<schema>\w+|"(?:[^"]|"")+")\.)?(?P<name>\w+|"(?:[^"]|"")+")(?: AS .*)?', re.DOTALL
+    r'(?:"?desk"?\.)?(?:(?P<schema>\w+|"(?:[^"]|"")+")\.)?(?P<name>\w+|"(?:[^"]|"")+")(?: (?:AS|TABLESAMPLE) .*)?',
+    re.DOTALL,
 )
 
 
 def _table_name(text: str) -> TableName:
-    """``desk.main.orders AS o`` as a name; what doesn't look like one is given whole, and matches no table."""
+    """``desk.main.orders AS o`` as a name, sampled or not; what looks like none is given whole and matches nothing."""
     found = _NAME.fullmatch(text)
     if found is None:
         return TableName("", text)

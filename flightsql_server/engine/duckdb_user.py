@@ -10,7 +10,18 @@ import pyarrow as pa
 
 from flightsql_server import errors
 from flightsql_server.engine.duckdb_names import tables_of
-from flightsql_server.model import LIVE_TABLE, VIEW, Changed, Column, Table, TableName
+from flightsql_server.model import (
+    LIVE_TABLE,
+    TEMPORARY_SCHEMA,
+    TEMPORARY_TABLE,
+    USER_SCHEMA,
+    VIEW,
+    Changed,
+    Column,
+    ForeignKey,
+    Table,
+    TableName,
+)
 
 _CHANGES = frozenset(
     {
@@ -27,8 +38,19 @@ _TABLES = """
     FROM duckdb_columns() c JOIN duckdb_tables() t USING (database_name, schema_name, table_name)
     LEFT JOIN duckdb_constraints() k ON k.database_name = c.database_name AND k.schema_name = c.schema_name
       AND k.table_name = c.table_name AND k.constraint_type = 'PRIMARY KEY'
-    WHERE starts_with(c.schema_name, 'u_') ORDER BY c.schema_name, c.table_name, c.column_index
+    WHERE starts_with(c.schema_name, $1) OR starts_with(c.schema_name, $2)
+    ORDER BY c.schema_name, c.table_name, c.column_index
 """
+_VIEWS = """
+    SELECT schema_name, view_name, sql FROM duckdb_views()
+    WHERE (starts_with(schema_name, $1) OR starts_with(schema_name, $2)) AND NOT internal
+"""
+_FOREIGN_KEYS = """
+    SELECT schema_name, table_name, constraint_name, constraint_column_names, referenced_table, referenced_column_names
+    FROM duckdb_constraints() WHERE constraint_type = 'FOREIGN KEY'
+      AND (starts_with(schema_name, $1) OR starts_with(schema_name, $2)) ORDER BY ALL
+"""
+_PREFIXES = [USER_SCHEMA, TEMPORARY_SCHEMA]
 
 
 def quoted(name: TableName) -> str:
@@ -40,19 +62,32 @@ def user_tables(connection: duckdb.DuckDBPyConnection) -> list[Table]:
     """The tables in users' schemas, as this connection sees them."""
     found: dict[TableName, list[tuple[str, bool]]] = {}
     keys: dict[TableName, tuple[str, ...]] = {}
-    for schema, table, column, nullable, key in connection.execute(_TABLES).fetchall():
+    for schema, table, column, nullable, key in connection.execute(_TABLES, _PREFIXES).fetchall():
         name = TableName(schema, table)
         found.setdefault(name, []).append((column, nullable))
         keys[name] = tuple(key)
+    foreign: dict[TableName, list[ForeignKey]] = {}
+    for schema, table, key, columns, other, referenced in connection.execute(_FOREIGN_KEYS, _PREFIXES).fetchall():
+        made_key = ForeignKey(key, tuple(columns), TableName(schema, other), tuple(referenced))
+        foreign.setdefault(TableName(schema, table), []).append(made_key)
     tables = []
     for name, columns in found.items():
         types = connection.sql(f"SELECT * FROM {quoted(name)} LIMIT 0").to_arrow_table().schema.types
         made = tuple(Column(column, type_, nullable) for (column, nullable), type_ in zip(columns, types, strict=True))
-        tables.append(Table(name.schema, name.name, made, LIVE_TABLE, keys[name]))
-    views = connection.execute(
-        "SELECT schema_name, view_name, sql FROM duckdb_views() WHERE starts_with(schema_name, 'u_') AND NOT internal"
-    ).fetchall()
+        kind = TEMPORARY_TABLE if name.schema.startswith(TEMPORARY_SCHEMA) else LIVE_TABLE
+        others = tuple(foreign.get(name, ()))
+        tables.append(Table(name.schema, name.name, made, kind, keys[name], foreign_keys=others))
+    views = connection.execute(_VIEWS, _PREFIXES).fetchall()
     return tables + [_view(connection, TableName(schema, name), sql) for schema, name, sql in views]
+
+
+def drop_schemas(connection: duckdb.DuckDBPyConnection, prefix: str) -> None:
+    """Drops the schemas whose names begin so, with all that is in them; the caller commits."""
+    found = connection.execute(
+        "SELECT schema_name FROM duckdb_schemas() WHERE starts_with(schema_name, ?) AND NOT internal", [prefix]
+    ).fetchall()
+    for (schema,) in found:
+        connection.execute(f'DROP SCHEMA "{schema}" CASCADE')
 
 
 def _view(connection: duckdb.DuckDBPyConnection, name: TableName, sql: str) -> Table:
@@ -111,6 +146,15 @@ class DuckDBUserTransaction:
             finally:
                 with suppress(Exception):
                     reader.close()
+
+    def explain(self, sql: str, parameters: Sequence[object], *, analyze: bool) -> pa.Table:
+        with self._translated():
+            (statement,) = self._connection.extract_statements(sql)
+            if statement.type != duckdb.StatementType.SELECT:
+                raise errors.InternalError()
+            values = {name: parameters[int(name) - 1] for name in statement.named_parameters}
+            word = "EXPLAIN ANALYZE" if analyze else "EXPLAIN"
+            return self._connection.execute(f"{word} {sql}", values).to_arrow_table()
 
     def change(self, sql: str, rows: Sequence[Sequence[object]], *, returning: bool) -> Changed:
         count, returned = 0, []

@@ -1,5 +1,6 @@
-"""The HTTP port: metrics, health and public keys."""
+"""The HTTP port: metrics, health, public keys, and tokens for passwords or other tokens."""
 
 from flightsql_server.http.app import HttpServer
+from flightsql_server.http.oauth import TokenEndpoint
 
-__all__ = ["HttpServer"]
+__all__ = ["HttpServer", "TokenEndpoint"]

@@ -18,8 +18,7 @@ def _classes(text: str) -> frozenset[type]:
     return frozenset(cls for cls in found if inspect.isclass(cls))
 
 
-# Queries and their clauses. Left out: Into, Lock, Pivot, MatchRecognize, Describe, Summarize, Command,
-# and all of DML and DDL.
+# Queries and their clauses. Left out: Into, Lock, MatchRecognize, Command, and all of DML and DDL.
 QUERY = _classes(
     """
     CTE Cube Distinct Except Fetch From Group GroupingSets Having Intersect Join Lateral Limit LimitOptions
@@ -27,6 +26,9 @@ QUERY = _classes(
     Window WindowSpec With
     """
 )
+
+# Only where text and engine speak the same dialect, for their columns get other names elsewhere.
+NATIVE = _classes("Pivot PivotAlias UnpivotColumns")
 
 # Names, literals, types and what is built of them. Left out: Parameter, Placeholder, Pseudocolumn (rownum), Operator.
 VALUE = _classes(
@@ -97,7 +99,7 @@ FUNCTION = _classes(
     TimeFromParts TimeSlice TimeStrToDate TimeStrToTime TimeStrToUnix TimeSub TimeToStr TimeToTimeStr TimeToUnix
     TimeTrunc Timestamp TimestampAdd TimestampDiff TimestampFromParts TimestampLtzFromParts TimestampSub
     TimestampTrunc TimestampTzFromParts ToArray ToBase32 ToBase64 ToBinary ToBoolean ToChar ToCodePoints ToDays
-    ToDecfloat ToDouble ToMap ToNumber ToVariant Transform Translate Trim Trunc TryBase64DecodeBinary
+    ToDecfloat ToDouble ToMap ToNumber ToVariant Transform Translate Trim Trunc Try TryBase64DecodeBinary
     TryBase64DecodeString TryCast TryHexDecodeBinary TryHexDecodeString TryToDecfloat TsOrDiToDi TsOrDsAdd
     TsOrDsDiff TsOrDsToDate TsOrDsToDateStr TsOrDsToDatetime TsOrDsToTime TsOrDsToTimestamp Typeof Unhex Unicode
     UnixDate UnixMicros UnixMillis UnixSeconds UnixToStr UnixToTime UnixToTimeStr Unnest Upper Variance

@@ -5,15 +5,15 @@ from __future__ import annotations
 from sqlglot import exp
 
 from flightsql_server.errors import StatementTooComplex, UnsupportedFeature
-from flightsql_server.model import INFORMATION_SCHEMA, Table
-from flightsql_server.planner import dialect, functions, introspection, operations
+from flightsql_server.model import INFORMATION_SCHEMA, Table, TableName
+from flightsql_server.planner import dialect, functions, introspection, operations, writes
 from flightsql_server.planner.names import fold, shown
 from flightsql_server.planner.request import BoundTable, Draft
 from flightsql_server.planner.visibility import find_table
 
 _TABLE_FUNCTION_NODES = (exp.GenerateSeries, exp.ExplodingGenerateSeries, exp.Unnest, exp.Explode)
 _JOINED_INFORMATION = INFORMATION_SCHEMA + "."
-_TABLE_PARTS = frozenset({"this", "db", "catalog", "alias", "joins", "laterals", "sample", "ordinality"})
+_TABLE_PARTS = frozenset({"this", "db", "catalog", "alias", "joins", "laterals", "sample", "ordinality", "pivots"})
 
 _PLAIN_UNION = frozenset({"this", "expression", "distinct", "with_"})
 
@@ -27,13 +27,18 @@ def bind(draft: Draft) -> None:
 
     Names of catalog tables are written out in full, so that the engine's search path can't choose another one.
     """
+    summary = draft.root
+    if isinstance(summary, exp.Summarize) and isinstance(summary.this, exp.Table):
+        # As a query its table can be replaced like any other.
+        summary.set("this", exp.Select(expressions=[exp.Star()]).from_(summary.this))
+        summary.set("table", None)
     stack: list[tuple[exp.Expr, Names]] = [(draft.root, frozenset())]
     while stack:
         node, ctes = stack.pop()
         with_ = node.args.get("with_")
         if isinstance(with_, exp.With):
             ctes = _enter_with(with_, ctes, stack)
-        if node is draft.target_node:
+        if node is draft.target_node or (isinstance(node, exp.Table) and writes.take_reference(draft, node)):
             continue
         if isinstance(node, exp.Table):
             replaced = _bind_table(draft, node, ctes)
@@ -102,9 +107,10 @@ def _bind_table(draft: Draft, node: exp.Table, ctes: Names) -> exp.Expr | None:
         return None
     if fold(schema) == INFORMATION_SCHEMA and fold(catalog) in ("", fold(draft.request.catalog.name)):
         return introspection.expose(draft, node, fold(name))
-    if operations.is_operations(draft, schema, catalog):
-        return introspection.derive(draft, node, fold(name), operations.rows_sql(draft, node, fold(name)))
     table = find_table(draft.request, name, schema, catalog)
+    if table.schema == operations.SCHEMA:
+        return introspection.derive(draft, node, table.name, operations.rows_sql(draft, table.name))
+    draft.transient = draft.transient or table.schema == draft.request.grants.temporary
     if table.definition:
         return _expand(draft, node, table)
     draft.tables.append(BoundTable(node, table))
@@ -113,12 +119,21 @@ def _bind_table(draft: Draft, node: exp.Table, ctes: Names) -> exp.Expr | None:
 
 def _expand(draft: Draft, node: exp.Table, view: Table) -> exp.Expr:
     """Puts a view's query in its place, to be bound as what the caller may see and not as what its maker could."""
-    draft.views += 1
-    if draft.views > _MOST_VIEWS:
+    if len(draft.views) >= _MOST_VIEWS:
         raise StatementTooComplex(f"The statement reads more than {_MOST_VIEWS} views.", hint="Make a table of some.")
+    draft.view_bytes += len(view.definition)
+    if draft.view_bytes > draft.limits.sql_bytes:
+        # A view holds the queries of the views that it was made of, so their number alone says little.
+        raise StatementTooComplex(
+            f"The views that the statement reads are longer than {draft.limits.sql_bytes} bytes together.",
+            hint="Make a table of some.",
+            limit="sql.statement_bytes",
+        )
     alias = node.args.get("alias") or exp.TableAlias(this=exp.to_identifier(view.name, quoted=True))
-    derived = exp.Subquery(this=dialect.view_query(view.definition), alias=alias)
-    for part in ("joins", "laterals", "sample"):
+    query = dialect.view_query(view.definition)
+    draft.views.append(query)
+    derived = exp.Subquery(this=query, alias=alias)
+    for part in ("joins", "laterals", "sample", "pivots"):
         value = node.args.get(part)
         if value:
             derived.set(part, value)
@@ -136,6 +151,20 @@ def write_names(draft: Draft) -> None:
         bound.node.set("catalog", exp.to_identifier(catalog, quoted=True))
 
 
+def rebind(draft: Draft) -> None:
+    """After a rewrite, which may have copied parts of the tree: the bound tables are those that now stand in it.
+
+    Only a full name that was bound before counts; any other is left for the policy to refuse.
+    """
+    known = {bound.table.table_name: bound.table for bound in draft.tables}
+    named = set(map(id, draft.named))
+    draft.tables = [
+        BoundTable(node, known[name])
+        for node in draft.root.find_all(exp.Table)
+        if node.catalog and id(node) not in named and (name := TableName(node.db, node.name)) in known
+    ]
+
+
 def _check_table_function(node: exp.Table, this: object) -> None:
     if isinstance(this, exp.Anonymous):
         name = fold(this.name)
@@ -144,6 +173,7 @@ def _check_table_function(node: exp.Table, this: object) -> None:
         raise UnsupportedFeature(
             f"The table function {shown(this.name, 60)} is not accepted.",
             hint=f"Accepted in FROM: {', '.join(sorted(functions.TABLE_FUNCTIONS))}.",
+            word=this.name,
         )
     if isinstance(this, _TABLE_FUNCTION_NODES) and not node.db and not node.catalog:
         return
@@ -155,7 +185,7 @@ def _check_table_function(node: exp.Table, this: object) -> None:
 def _outer_parts(node: exp.Expr) -> list[exp.Expr]:
     """What a replaced table carried along and what is still the user's: joins, laterals, sample."""
     parts: list[exp.Expr] = []
-    for key in ("joins", "laterals", "sample"):
+    for key in ("joins", "laterals", "sample", "pivots"):
         value = node.args.get(key)
         parts += value if isinstance(value, list) else [value] if isinstance(value, exp.Expr) else []
     return parts

@@ -18,6 +18,12 @@ from flightsql_server.planner.request import Draft
 # The parser warns in the log with pieces of the user's text; what it warns of is refused here by name.
 logging.getLogger("sqlglot").setLevel(logging.CRITICAL)
 
+# Words for types that the engine keeps in the names of columns where the parser knows one word for all of them.
+_TYPE_WORDS = frozenset(
+    {"text", "string", "char", "bpchar", "varchar", "int1", "int2", "int4", "int8", "short", "long", "signed"}
+    | {"hugeint", "int128", "float4", "float8", "real", "decimal", "numeric", "dec"}
+)
+
 # Marks a function name that the parser must take as it is. A noncharacter: text that holds it is refused before.
 MARK = "\ufdd0"
 
@@ -32,6 +38,10 @@ _NOT_OURS = {"", "dax", "prql", "solr", "tableau"}
 _DIALECTS: dict[str, Dialect] = {
     name: Dialect.get_or_raise(name) for name in sorted(d.value for d in Dialects) if name not in _NOT_OURS
 }
+# sqlglot puts NULL last in Exasol's descending orders too; there it counts as larger than anything.
+_DIALECTS["exasol"].NULL_ORDERING = "nulls_are_large"
+# Drill's manual has NULL above all values; the parser would put it last in both directions.
+_DIALECTS["drill"].NULL_ORDERING = "nulls_are_large"
 
 
 def dialects() -> tuple[str, ...]:
@@ -41,8 +51,7 @@ def dialects() -> tuple[str, ...]:
 
 def choose(draft: Draft) -> None:
     """Rule: the dialect is the one that the first line names, else the request's; an unknown one is refused."""
-    override = _OVERRIDE.match(draft.text)
-    name = (override.group(1) if override else draft.request.dialect).lower()
+    name = named(draft.request.dialect, draft.text)
     if name not in _DIALECTS:
         raise InvalidParameter(
             f'There is no SQL dialect "{shown(name)}".',
@@ -51,10 +60,16 @@ def choose(draft: Draft) -> None:
     draft.dialect = name
 
 
+def named(default: str, text: str) -> str:
+    """The dialect of a text: the one that its first line names, else ``default``."""
+    override = _OVERRIDE.match(text)
+    return (override.group(1) if override else default).lower()
+
+
 def tokenize(draft: Draft) -> None:
     """Rule: split the text into tokens; what can't be split (an open quote) is a syntax error."""
     try:
-        draft.tokens = _split(draft.dialect, draft.text)
+        draft.tokens = split(draft.dialect, draft.text)
     except TokenError:
         raise SqlSyntaxError(
             f"The text does not read as {draft.dialect}: a quote, comment or name is not closed.",
@@ -79,12 +94,14 @@ def parse(draft: Draft) -> None:
     if len(trees) != 1 or trees[0] is None:
         raise SqlSyntaxError("The text is not one statement.", hint="Send one statement per call.")
     draft.tree = trees[0]
+    for identifier in draft.root.find_all(exp.Identifier):
+        identifier._meta = None  # where it stood, which nobody asks; each copy of a tree would copy it slowly
 
 
 def view_query(definition: str) -> exp.Expr:
     """The query of a view, from the statement that made it, which was written here and is in the engine's dialect."""
     dialect = _DIALECTS["duckdb"]
-    tokens = _keep_native(_split("duckdb", definition))
+    tokens = _keep_native(_without_brackets_of_lambdas(split("duckdb", definition)))
     while tokens and tokens[-1].token_type == TokenType.SEMICOLON:
         tokens.pop()
     (tree,) = dialect.parser(error_level=ErrorLevel.IMMEDIATE).parse(tokens, definition)
@@ -94,6 +111,22 @@ def view_query(definition: str) -> exp.Expr:
                 node.set(part, value.replace(MARK, ""))
     query: exp.Expr = tree.expression
     return query
+
+
+def _without_brackets_of_lambdas(tokens: list[Token]) -> list[Token]:
+    """The engine writes ``f(l, (lambda x: x))`` into the definition of a view; the parser reads it without brackets."""
+    kept: list[Token] = []
+    brackets: list[bool] = []
+    for token, follower in zip(tokens, [*tokens[1:], None], strict=True):
+        if token.token_type == TokenType.L_PAREN:
+            is_lambda = follower is not None and follower.token_type == TokenType.VAR
+            brackets.append(is_lambda and follower is not None and follower.text.lower() == "lambda")
+            if brackets[-1]:
+                continue
+        elif token.token_type == TokenType.R_PAREN and brackets and brackets.pop():
+            continue
+        kept.append(token)
+    return kept
 
 
 def generate(draft: Draft) -> None:
@@ -111,6 +144,7 @@ def written(draft: Draft, tree: exp.Expr | None) -> str:
         "normalize_functions": False if draft.native else None,
         "unsupported_level": ErrorLevel.RAISE,
     }
+    keep_qualified(tree)
     try:
         text: str = dialect.generator(**options).generate(tree, copy=False)
         return text
@@ -127,10 +161,22 @@ def written(draft: Draft, tree: exp.Expr | None) -> str:
         raise untranslatable(draft) from None
 
 
+def keep_qualified(tree: exp.Expr) -> None:
+    """Puts the qualified columns inside of a PIVOT's query into a form that the generator leaves alone.
+
+    It takes the tables off every column below a PIVOT, so that ``a.x = b.x`` of a query there would become ``x = x``.
+    """
+    for pivot in tree.find_all(exp.Pivot):
+        for part in (pivot.args.get("this"), pivot.args.get("with_")):
+            for column in list(part.find_all(exp.Column)) if part is not None else ():
+                if column.table:
+                    column.replace(exp.Dot.build([piece.copy() for piece in column.parts]))
+
+
 def written_tokens(draft: Draft) -> list[Token]:
     """The generated text, split as the engine's dialect splits it."""
     try:
-        return _split(draft.request.backend_dialect, draft.sql)
+        return split(draft.request.backend_dialect, draft.sql)
     except TokenError:
         raise untranslatable(draft) from None
 
@@ -147,7 +193,8 @@ def unescape(draft: Draft, node: exp.ByteString) -> None:
     node.replace(exp.Literal.string(node.name))
 
 
-def _split(dialect: str, text: str) -> list[Token]:
+def split(dialect: str, text: str) -> list[Token]:
+    """The text's tokens; TokenError where it has none."""
     tokens: list[Token] = _DIALECTS[dialect].tokenize(text)
     return tokens
 
@@ -157,16 +204,32 @@ def _keep_native(tokens: list[Token]) -> list[Token]:
 
     Text and engine speak the same dialect here, so a rewritten function (LIST to ARRAY_AGG, RANGE(3) to RANGE(0, 3))
     could only change the result's column names, or worse, its meaning. Intervals are kept in the form they have for
-    the same reason: ``INTERVAL 1 DAY`` and ``INTERVAL '1 day'`` name their columns differently.
+    the same reason: ``INTERVAL 1 DAY`` and ``INTERVAL '1 day'`` name their columns differently. So are words for
+    types, and what stands behind an arrow: ``j -> 'a.b'`` is a key, and no path.
     """
+    tokens = _keep_lists(tokens)
     kept: list[Token] = []
+    casts: list[bool] = []
     count = len(tokens)
     at = 0
     while at < count:
         token = tokens[at]
+        before = tokens[at - 1] if at else None
         follower = tokens[at + 1] if at + 1 < count else None
-        if follower is not None and follower.token_type == TokenType.L_PAREN:
-            if token.token_type != TokenType.STRING and token.text.lower() in NATIVE:
+        if token.token_type == TokenType.L_PAREN:
+            casts.append(before is not None and before.text.lower() in ("cast", "try_cast"))
+        elif token.token_type == TokenType.R_PAREN and casts:
+            casts.pop()
+        if _is_type(token, before, follower, bool(casts and casts[-1])):
+            token = _like(token, TokenType.VAR, token.text + MARK)
+        elif token.token_type in (TokenType.ARROW, TokenType.DARROW) and follower is not None:
+            if follower.token_type == TokenType.STRING:
+                opened, closed = _like(follower, TokenType.L_PAREN, "("), _like(follower, TokenType.R_PAREN, ")")
+                kept += [token, opened, follower, closed]
+                at += 2
+                continue
+        elif follower is not None and follower.token_type == TokenType.L_PAREN:
+            if _keeps_name(token, before):
                 token = _like(token, TokenType.VAR, token.text + MARK)
         elif follower is not None and token.token_type == TokenType.INTERVAL:
             after = tokens[at + 2] if at + 2 < count else None
@@ -189,21 +252,95 @@ def _keep_native(tokens: list[Token]) -> list[Token]:
     return kept
 
 
+def _keep_lists(tokens: list[Token]) -> list[Token]:
+    """``x IN [1, NULL]`` looks into a list, which is not IN (1, NULL): the list gets brackets of its own."""
+    if not any(token.token_type == TokenType.IN for token in tokens):
+        return tokens
+    kept: list[Token] = []
+    open_lists: list[bool] = []
+    for before, token in zip([None, *tokens], tokens, strict=False):
+        if token.token_type == TokenType.L_BRACKET:
+            open_lists.append(before is not None and before.token_type == TokenType.IN)
+            if open_lists[-1]:
+                kept += [_like(token, TokenType.L_PAREN, "("), _like(token, TokenType.L_PAREN, "(")]
+        kept.append(token)
+        if token.token_type == TokenType.R_BRACKET and open_lists and open_lists.pop():
+            kept += [_like(token, TokenType.R_PAREN, ")"), _like(token, TokenType.R_PAREN, ")")]
+    return kept
+
+
+def _keeps_name(token: Token, before: Token | None) -> bool:
+    """Whether what stands before an opening bracket is a function whose name the parser must not change."""
+    name = token.text.lower()
+    if token.token_type == TokenType.STRING:
+        return False
+    if name == "filter":
+        return before is None or before.token_type != TokenType.R_PAREN
+    return name in NATIVE or name == "if"
+
+
+def _is_type(token: Token, before: Token | None, follower: Token | None, in_cast: bool) -> bool:
+    """Whether the token is a plain word for a type: behind ``::``, or behind AS in a CAST."""
+    if before is None or token.text.lower() not in _TYPE_WORDS or token.token_type == TokenType.STRING:
+        return False
+    if follower is not None and follower.token_type in (TokenType.L_PAREN, TokenType.L_BRACKET):
+        return False
+    return before.token_type == TokenType.DCOLON or (in_cast and before.token_type == TokenType.ALIAS)
+
+
 def keep_native_node(draft: Draft, node: exp.Expr) -> None:
     """Puts what the parser has changed of one node back into the form that the user wrote, for native statements."""
     if isinstance(node, exp.Identifier):
         if MARK in node.this and not node.this.startswith(MARK):
             node.set("this", node.this.replace(MARK, ""))
     elif isinstance(node, exp.DataType):
+        kind = node.args.get("kind")
+        if isinstance(kind, str) and MARK in kind:
+            node.set("kind", kind.replace(MARK, ""))
         # The parser reads VARCHAR and TEXT as one type, but the engine names result columns by the word.
         if node.this == exp.DType.TEXT and not node.expressions and "varchar" in draft.text.lower():
             node.set("this", exp.DType.USERDEFINED)
             node.set("kind", "VARCHAR")
+    elif isinstance(node, exp.In):
+        inside = node.expressions[0] if len(node.expressions) == 1 else None
+        if isinstance(inside, exp.Paren) and isinstance(inside.this, exp.Array):
+            node.set("expressions", None)
+            node.set("field", inside.this)
+    elif isinstance(node, exp.Distinct):
+        _keep_distinct(node)
+    elif isinstance(node, exp.Extract):
+        if isinstance(node.this, exp.Var):
+            _keep_extract(draft, node)
     elif isinstance(node, exp.Not):
         inner = node.this
-        if isinstance(inner, exp.Is) and isinstance(inner.expression, exp.Null):
+        if isinstance(inner, exp.Is) and isinstance(inner.expression, (exp.Null, exp.Boolean)):
             inner.set("expression", exp.Not(this=inner.expression))
             node.replace(inner)
+
+
+def _keep_distinct(node: exp.Expr) -> None:
+    """``string_agg(DISTINCT a, ',')`` is distinct in its first argument only."""
+    first, rest = node.expressions[:1], node.expressions[1:]
+    above = node.parent
+    ordered = above if isinstance(above, exp.Order) else None
+    call = ordered.parent if ordered is not None else above
+    if not rest or not isinstance(call, exp.Anonymous):
+        return
+    node.set("expressions", first)
+    if ordered is not None:
+        ordered.set("this", rest.pop())
+        call.set("expressions", [node, *rest, ordered])
+    else:
+        call.set("expressions", [node, *rest])
+
+
+def _keep_extract(draft: Draft, node: exp.Expr) -> None:
+    """Writes the part that EXTRACT takes as the user did."""
+    for token, bracket, part in zip(draft.tokens, draft.tokens[1:], draft.tokens[2:], strict=False):
+        called = token.text.lower() == "extract" and bracket.token_type == TokenType.L_PAREN
+        if called and part.text.upper() == node.this.name and part.text.isidentifier():
+            node.this.set("this", part.text)
+            return
 
 
 def keep_native_clock(draft: Draft, node: exp.Expr) -> None:

@@ -8,6 +8,7 @@ somebody has read what it does and added it. Left out on purpose, besides what t
 - whatever tells of the server: current_setting, getvariable, duckdb_*, pragma_*, pg_*, stats, version (answered here),
   current_query, current_schemas, in_search_path, txid_current, has_*_privilege, inet_*, *_description;
 - whatever changes or holds up something: nextval, setval, write_log, checkpoint, force_checkpoint, sleep_ms, pg_sleep;
+- whatever takes the square of its texts' lengths and can't be interrupted: levenshtein, damerau_levenshtein, editdist3;
 - whatever fails on demand, since engine errors may carry values of rows: error, assert_true;
 - the engine's internals: __internal_*, collate_*, icu_*, vector_type, create_sort_key, constant_or_null, invoke.
 """
@@ -109,9 +110,9 @@ JSON = _names(
 TEXT = _names(
     """
     aggregate alias ascii base64 bit_length bit_position char_length character_length chr concat concat_ws
-    contains damerau_levenshtein decode editdist3 encode ends_with format format_bytes formatreadabledecimalsize
+    contains decode encode ends_with format format_bytes formatreadabledecimalsize
     formatreadablesize from_base64 from_binary from_hex greatest hamming hash hex if ilike_escape instr jaccard
-    jaro_similarity jaro_winkler_similarity lcase least left left_grapheme length length_grapheme levenshtein
+    jaro_similarity jaro_winkler_similarity lcase least left left_grapheme length length_grapheme
     like_escape lower lpad ltrim md5 md5_number md5_number_lower md5_number_upper mismatches nfc_normalize
     not_ilike_escape not_like_escape nullif octet_length ord overlay parse_dirname parse_dirpath parse_filename
     parse_formatted_bytes parse_path path_join pg_typeof position prefix printf regexp_escape regexp_extract
@@ -141,13 +142,16 @@ SESSION = _names("version current_user user session_user current_role current_sc
 SYNTAX = _names(
     """
     all and any array as asc between by cast case coalesce columns cross cube decimal desc distinct else end except
-    exclude exists extract filter for from group grouping having ilike if in inner interval intersect is join
-    lambda lateral left like limit not nullif numeric offset on or order outer over overlay partition position
-    materialized qualify recursive rename replace right rollup row select semi set sets similar some struct substring
-    system bernoulli reservoir then to top trim try_cast union unnest using values varchar char bpchar bit when where
-    window with within
+    exclude exists extract filter for from group grouping having ilike if in inner interval intersect is join lambda
+    lateral left like limit not nullif nulls numeric offset on or order outer over overlay partition position
+    materialized pivot qualify recursive rename replace right rollup row select semi set sets similar some struct
+    substring system bernoulli reservoir then to top trim try_cast union unnest unpivot using values varchar char
+    bpchar bit when where window with within
     """
 )
+
+# The same, of what other dialects' statements are written with.
+SYNTAX |= _names("grouping_id repeatable try")
 
 SCALAR = NUMBER | TIME | NESTED | JSON | TEXT | VOLATILE
 ALLOWED = AGGREGATE | WINDOW | SCALAR
@@ -156,6 +160,9 @@ ALLOWED = AGGREGATE | WINDOW | SCALAR
 # MAP is a type as well; those of IGNORE NULLS are only written right when the parser knows them.
 _PARSED = _names("map first last first_value last_value nth_value lag lead")
 NATIVE = ALLOWED - SYNTAX - _PARSED
+
+# Written by the planner alone, with texts of its own: the same name in a user's text is refused before.
+WRITTEN = _names("error")
 
 # What may stand in FROM with arguments. ``repeat`` and ``json_each`` wait until somebody needs them.
 TABLE_FUNCTIONS = _names("range generate_series unnest")

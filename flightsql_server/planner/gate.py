@@ -19,6 +19,10 @@ _CLOSING = frozenset({TokenType.R_PAREN, TokenType.R_BRACKET, TokenType.R_BRACE,
 # Words and signs that nest without brackets when they stand in a row: NOT NOT x, - - x, SELECT SELECT.
 _RUN_LENGTH = 64
 
+# The parser puts an argument of these into several places, so each level of them doubles the tree or worse.
+_DOUBLED = frozenset({"div0", "div0null", "nullifzero", "sort_array", "zeroifnull"})
+_MOST_DOUBLED = 5
+
 # The parser types what a subscript is applied to, so a chain of them takes quadratic time.
 _SUBSCRIPTED = frozenset(
     {TokenType.R_BRACKET, TokenType.R_PAREN, TokenType.R_BRACE, TokenType.VAR, TokenType.IDENTIFIER}
@@ -26,10 +30,13 @@ _SUBSCRIPTED = frozenset(
 
 _QUERY_WORDS = frozenset({"select", "with", "from", "values", "table", "("})
 _COMMAND_WORDS = frozenset({"show", "describe", "desc", "use"})
+_NATIVE_WORDS = frozenset({"pivot", "unpivot", "summarize"})
 _ROW_WRITES = frozenset({"insert", "update", "delete", "merge", "upsert", "replace", "copy", "truncate", "load", "put"})
 _DEFINITIONS = frozenset({"create", "drop", "alter", "rename", "comment", "undrop", "refresh", "optimize", "vacuum"})
 _TRANSACTIONS = frozenset({"begin", "start", "commit", "rollback", "abort", "savepoint", "release", "end"})
 
+_WHOLE = (exp.Summarize, exp.Describe)
+_ROOTS = (exp.Select, exp.SetOperation, exp.Subquery, exp.Values, exp.Table, exp.Pivot, *_WHOLE)
 _READS_ONLY = "This server answers queries; live datasets take rows by DoPut."
 _WORD = re.compile(r"\w+")
 # Statements of some database; any other first word is a typing error and no statement at all.
@@ -60,7 +67,9 @@ def check_text(draft: Draft) -> None:
     limit = draft.limits.sql_bytes
     if len(text) > limit or (not text.isascii() and len(text.encode("utf-8", "surrogatepass")) > limit):
         raise StatementTooComplex(
-            f"The statement is longer than {limit} bytes.", hint="Send values as a table by DoPut and join with it."
+            f"The statement is longer than {limit} bytes.",
+            hint="Send values as a table by DoPut and join with it.",
+            limit="sql.statement_bytes",
         )
     if "\x00" in text or dialect.MARK in text:
         raise SqlSyntaxError("The statement holds a character that SQL text can't hold.", hint="Take it out.")
@@ -84,12 +93,15 @@ def check_tokens(draft: Draft) -> None:
         raise StatementTooComplex(
             f"The statement has more than {draft.limits.tokens} words and signs.",
             hint="Send values as a table by DoPut and join with it.",
+            limit="sql.statement_tokens",
         )
     depth = 0
     run = 0
     previous: TokenType | None = None
     end = -2
     subscripts = 0
+    doubling: list[bool] = []
+    word = ""
     for token in tokens:
         kind = token.token_type
         if kind == TokenType.SEMICOLON:
@@ -115,9 +127,16 @@ def check_tokens(draft: Draft) -> None:
             )
         if kind == TokenType.L_BRACKET and previous in _SUBSCRIPTED:
             subscripts += 1
+        if kind == TokenType.L_PAREN:
+            doubling.append(word in _DOUBLED)
+        elif kind == TokenType.R_PAREN and doubling:
+            doubling.pop()
+        word = fold(token.text) if kind == TokenType.VAR else ""
         previous = kind
         if kind in _OPENING:
             depth += 1
+            if kind == TokenType.L_PAREN and doubling[-1] and sum(doubling) > _MOST_DOUBLED:
+                raise _too_deep(draft.limits.depth)
         elif kind in _CLOSING:
             depth -= 1
         if depth > draft.limits.depth or (run > _RUN_LENGTH and kind not in _OPENING):
@@ -134,7 +153,7 @@ def check_kind(draft: Draft) -> None:
     word = draft.tokens[0].text.lower() if draft.tokens[0].token_type != TokenType.STRING else "'"
     if word in _QUERY_WORDS and draft.tokens[0].token_type != TokenType.IDENTIFIER:
         return
-    name = shown(word.upper(), 30)
+    name, backend = shown(word.upper(), 30), draft.request.backend_dialect
     if word in _COMMAND_WORDS:
         return
     if word in writes.WORDS or word in _TRANSACTIONS - {"savepoint", "release"}:
@@ -146,11 +165,11 @@ def check_kind(draft: Draft) -> None:
     if word in _TRANSACTIONS:
         raise UnsupportedFeature("Savepoints are not offered.", hint="Use a transaction for each part.")
     if word == "explain":
-        raise UnsupportedFeature("EXPLAIN is not accepted yet.", hint="Run the query itself.")
-    if word == "summarize":
-        raise UnsupportedFeature("SUMMARIZE is not accepted yet.", hint="Ask for the aggregates by name.")
-    if word in ("pivot", "unpivot"):
-        raise UnsupportedFeature(f"{name} is not accepted yet.", hint="Write it with GROUP BY and FILTER.")
+        raise UnsupportedFeature("This form of EXPLAIN is not accepted.", hint="Write EXPLAIN and one query.")
+    if word in _NATIVE_WORDS:
+        if draft.native:
+            return
+        raise UnsupportedFeature(f"{name} is not accepted in this dialect.", hint=f"Begin with -- dialect: {backend}")
     if word in _OTHER_STATEMENTS or word in _QUERY_WORDS:
         raise UnsupportedFeature(f"A statement that begins with {name} is not accepted.", hint=_READS_ONLY)
     raise SqlSyntaxError(f'A statement can\'t begin with "{name}".', hint="Begin with SELECT, WITH, FROM or VALUES.")
@@ -163,13 +182,17 @@ def check_nodes(draft: Draft) -> None:
     chain_limit = draft.limits.chain
     stack: list[tuple[exp.Expr, int, int]] = [(draft.root, 0, 0)]
     changes = isinstance(draft.root, (*writes.ROOTS, exp.TruncateTable))
-    if not changes and not isinstance(draft.root, (exp.Select, exp.SetOperation, exp.Subquery, exp.Values, exp.Table)):
+    if not changes and not isinstance(draft.root, _ROOTS):
         raise UnsupportedFeature("This kind of statement is not accepted.", hint=_READS_ONLY)
     while stack:
         node, depth, chain = stack.pop()
         kind = node.__class__
-        if kind not in allowed.ALLOWED and not (changes and _is_part(draft, node)):
+        if kind not in allowed.ALLOWED and not _is_part(draft, node, changes):
             raise _refused_node(draft, node)
+        if kind is exp.Pivot:
+            _check_pivot(node)
+        elif isinstance(node, _WHOLE):
+            _check_whole(node)
         if kind is exp.Select and not node.args.get("expressions"):
             raise SqlSyntaxError("A SELECT names no columns.", hint="Name some, or write SELECT *.")
         if kind is exp.Anonymous:
@@ -209,13 +232,55 @@ def check_nodes(draft: Draft) -> None:
                 _check_word(node, value)
 
 
-def _is_part(draft: Draft, node: exp.Expr) -> bool:
-    """Whether the node may stand in a statement that changes something: its root, or one of its own parts."""
-    return (
+def check_words(draft: Draft) -> None:
+    """Rule: what the rewrites of a dialect put into the tree holds no text of the user's that would be written bare."""
+    if draft.native:
+        return
+    for node in draft.root.walk():
+        if isinstance(node, exp.Var) and isinstance(node.parent, exp.Subquery):
+            continue  # a derived table of ours, as text: no parser makes such a node
+        for value in node.args.values():
+            for word in value if isinstance(value, list) else (value,):
+                if isinstance(word, str):
+                    _check_word(node, word)
+
+
+def _is_part(draft: Draft, node: exp.Expr, changes: bool) -> bool:
+    """Whether the node may stand here though not everywhere: in a statement that changes something its root and its own
+    parts; in the engine's dialect what only that has.
+    """
+    if draft.native and (node.__class__ in allowed.NATIVE or (node is draft.root and isinstance(node, _WHOLE))):
+        return True
+    return changes and (
         node is draft.root
         or node.__class__ in writes.PARTS
         or (isinstance(node, exp.Drop) and isinstance(node.parent, exp.Alter) and node.parent is draft.root)
     )
+
+
+def _check_pivot(node: exp.Expr) -> None:
+    """The columns of a PIVOT are those that it names: were it for the rows to decide, nothing could be prepared."""
+    if not isinstance(node.args.get("this"), (exp.Table, exp.Query, type(None))):
+        raise UnsupportedFeature("PIVOT takes a table or a query.", hint="Name a table of the catalog.")
+    if node.args.get("unpivot"):
+        return
+    for part in (*(node.args.get("using") or ()), *node.expressions):
+        if part.find(exp.Query):
+            raise UnsupportedFeature("A query can't stand in what PIVOT computes.", hint="Join with it before.")
+    for field in node.args.get("fields") or node.expressions:
+        values = field.expressions if isinstance(field, exp.In) else []
+        named = [value.this if isinstance(value, exp.PivotAlias) else value for value in values]
+        if not named or not all(isinstance(value, (exp.Literal, exp.Neg, exp.Boolean, exp.Tuple)) for value in named):
+            raise UnsupportedFeature(
+                "PIVOT must name the values.", hint="Write PIVOT t ON column IN ('a', 'b') USING …"
+            )
+
+
+def _check_whole(node: exp.Expr) -> None:
+    """SUMMARIZE and DESCRIBE take a table or a query, never the name of a file, and nothing else."""
+    plain = all(not value or part == "this" for part, value in node.args.items())
+    if not plain or not isinstance(node.this, (exp.Table, exp.Query)):
+        raise UnsupportedFeature(f"This form of {node.key.upper()} is not accepted.", hint="Name a table, or a query.")
 
 
 def check_written(draft: Draft) -> None:
@@ -236,6 +301,8 @@ def check_written(draft: Draft) -> None:
         before = tokens[at - 1]
         name = fold(before.text)
         if name in functions.ALLOWED or name in functions.SYNTAX or name in functions.TABLE_FUNCTIONS:
+            continue
+        if name in functions.WRITTEN and not draft.native:
             continue
         if before.token_type != TokenType.IDENTIFIER and not _WORD.fullmatch(name):
             # A sign, a string, a number, or a keyword of several words (GROUPING SETS, GROUP BY).
@@ -287,7 +354,7 @@ def _check_anonymous(draft: Draft, node: exp.Expr) -> None:
         name = name.replace(dialect.MARK, "")
         node.set("this", name)
     key = fold(name)
-    if key in functions.VOLATILE:
+    if key in functions.VOLATILE and not (key == "age" and len(node.expressions) == 2):
         draft.volatile = True
     elif key in functions.SESSION and not node.expressions:
         draft.session_nodes.append(node)
@@ -307,7 +374,7 @@ def _written_name(draft: Draft, node: exp.Func) -> str:
 def _refused_function(name: str) -> UnsupportedFeature:
     known = near(name, functions.ALLOWED)
     hint = f"Did you mean {' or '.join(known)}?" if known else "Use a function of the reference."
-    return UnsupportedFeature(f"The function {shown(name, 60)} is not accepted.", hint=hint)
+    return UnsupportedFeature(f"The function {shown(name, 60)} is not accepted.", hint=hint, word=name)
 
 
 def _refused_node(draft: Draft, node: exp.Expr) -> UnsupportedFeature:
@@ -318,7 +385,9 @@ def _refused_node(draft: Draft, node: exp.Expr) -> UnsupportedFeature:
     ):
         return UnsupportedFeature(f"{node.key.upper()} is not accepted inside a query.", hint=_READS_ONLY)
     if isinstance(node, exp.Pivot):
-        return UnsupportedFeature("PIVOT and UNPIVOT are not accepted yet.", hint="Write it with GROUP BY and FILTER.")
+        return UnsupportedFeature(
+            "PIVOT and UNPIVOT are not accepted in this dialect.", hint="Write it with GROUP BY and FILTER."
+        )
     if isinstance(node, exp.Func):
         return _refused_function(_written_name(draft, node))
     name = _NODE_NAMES.get(type(node)) or f"{node.key.upper()} inside a query"

@@ -19,6 +19,7 @@ _DESCRIBE = View(
     tuple((name, "VARCHAR") for name in ("column_name", "column_type", "null", "key", "default", "extra")),
     ("column_name", "column_type", "null", "key"),
 )
+_QUERY_WORDS = frozenset({"select", "with", "from", "values", "("})
 _USED = 'SELECT TRUE AS "Success" WHERE FALSE'
 
 _SESSION_NODES: dict[str, str] = {
@@ -47,7 +48,8 @@ def answer_command(draft: Draft) -> None:
             raise UnsupportedFeature("Only SHOW TABLES is accepted.", hint="Ask information_schema for the rest.")
         draft.done = _show_tables(draft.request)
     elif command in ("describe", "desc"):
-        draft.done = _describe(draft.request, tokens[1:])
+        if not (draft.native and len(tokens) > 1 and fold(tokens[1].text) in _QUERY_WORDS):
+            draft.done = _describe(draft.request, tokens[1:])
     elif command == "use":
         draft.done = _use(draft.request, tokens[1:])
 
@@ -69,7 +71,7 @@ def derive(draft: Draft, node: exp.Table, view_name: str, text: str) -> exp.Expr
     alias = node.args.get("alias") or exp.TableAlias(this=exp.to_identifier(view_name, quoted=True))
     # The text is ours, made of quoted names and literals; as a tree it would cost a node for each cell.
     derived = exp.Subquery(this=exp.Var(this=text), alias=alias)
-    for part in ("joins", "laterals", "sample"):
+    for part in ("joins", "laterals", "sample", "pivots"):
         value = node.args.get(part)
         if value:
             derived.set(part, value)
@@ -139,8 +141,10 @@ def _show_tables(request: Request) -> Plan:
 def _describe(request: Request, tokens: Sequence[Token]) -> Plan:
     if tokens and fold(tokens[0].text) == "table" and len(tokens) > 1:
         tokens = tokens[1:]
-    if tokens and fold(tokens[0].text) in ("select", "with", "from", "values", "("):
-        raise UnsupportedFeature("DESCRIBE of a query is not accepted yet.", hint="Ask for its schema (GetFlightInfo).")
+    if tokens and fold(tokens[0].text) in _QUERY_WORDS:
+        raise UnsupportedFeature(
+            "DESCRIBE of a query is not accepted in this dialect.", hint="Ask for its schema (GetFlightInfo)."
+        )
     parts = _dotted(tokens, "DESCRIBE")
     table = find_table(request, *reversed(parts))
     found: list[Row] = [

@@ -1,16 +1,20 @@
-"""``ops``: what the server is doing now, as tables that administrators read; their rows come with the request."""
+"""``ops``: what the server is doing now, as tables; their rows come with the request."""
 
 from __future__ import annotations
 
-from sqlglot import exp
+from collections.abc import Sequence
 
-from flightsql_server.errors import UndefinedTable
-from flightsql_server.planner.information import View
-from flightsql_server.planner.names import fold, shown
+import pyarrow as pa
+
+from flightsql_server.errors import UnsupportedFeature
+from flightsql_server.model import VIEW, Column, Table
+from flightsql_server.planner.information import Row, View
+from flightsql_server.planner.names import identifier, literal
 from flightsql_server.planner.request import Draft
 
 SCHEMA = "ops"
 _TIME = "TIMESTAMP WITH TIME ZONE"
+_LINE_END, _VALUE_END = "\x1e", "\x1f"
 
 
 def _view(*columns: tuple[str, str]) -> View:
@@ -38,21 +42,80 @@ VIEWS = {
         ("dialect", "VARCHAR"),
         ("statement", "VARCHAR"),
     ),
+    "subscriptions": _view(
+        ("subscription_id", "BIGINT"),
+        ("user_name", "VARCHAR"),
+        ("session_id", "VARCHAR"),
+        ("peer", "VARCHAR"),
+        ("started_at", _TIME),
+        ("kind", "VARCHAR"),
+        ("mode", "VARCHAR"),
+        ("paused", "BIGINT"),
+        ("position", "BIGINT"),
+        ("lag", "BIGINT"),
+        ("sent_batches", "BIGINT"),
+        ("sent_rows", "BIGINT"),
+        ("merged_rows", "BIGINT"),
+        ("statement", "VARCHAR"),
+    ),
+    "audit": _view(
+        ("sequence", "BIGINT"),
+        ("time", _TIME),
+        ("event", "VARCHAR"),
+        ("user_name", "VARCHAR"),
+        ("method", "VARCHAR"),
+        ("roles", "VARCHAR"),
+        ("peer", "VARCHAR"),
+        ("session_id", "VARCHAR"),
+        ("command", "VARCHAR"),
+        ("dialect", "VARCHAR"),
+        ("statement", "VARCHAR"),
+        ("reads", "VARCHAR"),
+        ("writes", "VARCHAR"),
+        ("policy_version", "VARCHAR"),
+        ("rows", "BIGINT"),
+        ("received_bytes", "BIGINT"),
+        ("sent_bytes", "BIGINT"),
+        ("milliseconds", "BIGINT"),
+        ("outcome", "VARCHAR"),
+        ("sqlstate", "VARCHAR"),
+        ("reason", "VARCHAR"),
+        ("hash", "VARCHAR"),
+    ),
 }
 
 
-def is_operations(draft: Draft, schema: str, catalog: str) -> bool:
-    """Whether a table's name lies in ``ops`` and the caller is one for whom that exists."""
-    ours = ("", fold(draft.request.catalog.name))
-    return fold(schema) == SCHEMA and fold(catalog) in ours and draft.request.grants.admin
+_ARROW = {"VARCHAR": pa.string(), "BIGINT": pa.int64(), _TIME: pa.timestamp("us", "UTC")}
 
 
-def rows_sql(draft: Draft, node: exp.Table, name: str) -> str:
-    """A query for the rows of one of the tables; UndefinedTable for another name."""
-    view = VIEWS.get(name)
-    if view is None or draft.request.operations is None:
-        raise UndefinedTable(
-            f'Table "{SCHEMA}.{shown(node.name)}" does not exist.', hint=f"There are: {', '.join(VIEWS)}."
-        )
+def tables() -> list[Table]:
+    """The tables as the catalog lists them."""
+    return [
+        Table(SCHEMA, name, tuple(Column(column, _ARROW[kind]) for column, kind in view.columns), VIEW)
+        for name, view in VIEWS.items()
+    ]
+
+
+def rows_sql(draft: Draft, name: str) -> str:
+    """A query for the rows of one of the tables, which came with the request."""
+    if draft.request.operations is None:
+        raise UnsupportedFeature("The tables of ops can't be read in this way.", hint="Name their schema: ops.queries.")
     draft.volatile = True
-    return view.select(draft.request.operations.get(name, []))
+    rows = draft.request.operations.get(name, [])
+    return _split(VIEWS[name], rows) if name == "audit" else VIEWS[name].select(rows)
+
+
+def _split(view: View, rows: Sequence[Row]) -> str:
+    """The same as ``View.select``, for many rows: one literal that the engine cuts, since each takes long to parse."""
+    lines = _LINE_END.join(_VALUE_END.join(map(_without_ends, row)) for row in rows)
+    columns = ", ".join(
+        f"CAST(NULLIF(values_[{at}], '') AS {kind}) AS {identifier(column)}"
+        for at, (column, kind) in enumerate(view.columns, 1)
+    )
+    cut = f"SELECT UNNEST(STRING_SPLIT({literal(lines)}, {literal(_LINE_END)})) AS line_"
+    values = f"SELECT STRING_SPLIT(line_, {literal(_VALUE_END)}) AS values_ FROM ({cut}) AS lines_"
+    return f"SELECT {columns} FROM ({values}) AS rows_{'' if rows else ' WHERE FALSE'}"
+
+
+def _without_ends(value: str | int | None) -> str:
+    return "" if value is None else str(value).replace(_LINE_END, " ").replace(_VALUE_END, " ")

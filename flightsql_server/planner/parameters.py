@@ -282,5 +282,8 @@ def _named_type(type_: exp.DataType) -> pa.DataType | None:
     if type_.this == exp.DType.DECIMAL and len(type_.expressions) == 2:
         precision, scale = (int(part.name) for part in type_.expressions)
         return pa.decimal128(precision, scale) if 1 <= precision <= 38 and scale <= precision else None
+    if type_.this == exp.DType.USERDEFINED and isinstance(type_.args.get("kind"), str):
+        # A word that is kept as it was written.
+        type_ = exp.DataType.build(type_.args["kind"], dialect="duckdb", udt=True)
     word = type_.this.value if isinstance(type_.this, exp.DType) else ""
     return _ARROW_TYPES.get(word)

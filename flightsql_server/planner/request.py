@@ -10,7 +10,7 @@ from flightsql_auth.policies import Grants
 from sqlglot import exp
 from sqlglot.tokenizer_core import Token
 
-from flightsql_server.model import Catalog, Plan, Table, TableName
+from flightsql_server.model import Catalog, Live, Plan, Table, TableName
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class PlannerLimits:
     ``sql_bytes``: UTF-8 bytes of the text. ``tokens``: words, numbers and signs of it. ``depth``: levels of nesting, of
     the text (brackets, CASE, chains of prefix operators) as well as of the syntax tree without its left-leaning chains
     of binary operators. ``chain``: length of one such chain, or of one UNION. ``subscripts``: how often ``[…]`` follows
-    a name or a closing bracket.
+    a name or a closing bracket. ``seconds``: how long planning may take, looked at after each rule.
     """
 
     sql_bytes: int = 262_144
@@ -28,6 +28,7 @@ class PlannerLimits:
     depth: int = 200
     chain: int = 2_000
     subscripts: int = 250
+    seconds: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,10 @@ class Request:
     backend_dialect: str = "duckdb"
     parameters: tuple[pa.DataType, ...] | None = None
     """The types of the values that are bound; None: not bound yet, so they are guessed."""
+    kept: str = ""
+    """What is known of a plan made for this text before; for EXPLAIN TRANSLATION to tell."""
+    live: bool = False
+    """Whether the answer is to be told again whenever it changes."""
     operations: Mapping[str, Sequence[tuple[str | int | None, ...]]] | None = None
     """The rows of the tables of ``ops``, where the statement may name them."""
 
@@ -77,16 +82,24 @@ class Draft:
     tables: list[BoundTable] = field(default_factory=list)
     session_nodes: list[exp.Expr] = field(default_factory=list)
     exposed: bool = False
-    views: int = 0
+    views: list[exp.Expr] = field(default_factory=list)
+    """The queries of views that stand in the tree: in the engine's dialect already, whatever the statement's is."""
+    view_bytes: int = 0
+    transient: bool = False
     parametrised: bool = False
     values: frozenset[str] = frozenset()
     parameters: tuple[pa.DataType, ...] = ()
     effect: str = ""
     target: TableName | None = None
     target_node: exp.Table | None = None
+    policy_tables: set[TableName] = field(default_factory=set)
+    named: list[exp.Table] = field(default_factory=list)
     columns: tuple[str, ...] = ()
     describe: exp.Expr | None = None
     reads: exp.Expr | None = None
+    live: Live | None = None
+    changes: exp.Expr | None = None
+    """The query that asks the rows that have changed, of a subscription that can be told by them."""
     volatile: bool = False
     sql: str = ""
     done: Plan | None = None

@@ -9,6 +9,9 @@ from flightsql_server.model import MAIN_SCHEMA, Catalog, Table, TableName
 from flightsql_server.planner.names import did_you_mean, fold, shown
 from flightsql_server.planner.request import Request
 
+# What other systems call the schema of a session's temporary tables.
+TEMPORARY_WORDS = frozenset({"temp", "pg_temp"})
+
 
 def find_table(request: Request, name: str, schema: str = "", catalog: str = "") -> Table:
     """The table of that name that the caller may see; raises the same UndefinedTable for absent and for hidden ones."""
@@ -17,7 +20,9 @@ def find_table(request: Request, name: str, schema: str = "", catalog: str = "")
         if table is not None and may_see(request, table):
             return table
     written = ".".join(part for part in (catalog, schema, name) if part)
-    raise UndefinedTable(f'Table "{shown(written)}" does not exist.', hint=did_you_mean(name, visible_names(request)))
+    raise UndefinedTable(
+        f'Table "{shown(written)}" does not exist.', hint=did_you_mean(name, visible_names(request)), word=name
+    )
 
 
 def may_see(request: Request, table: Table) -> bool:
@@ -37,7 +42,12 @@ def candidates(request: Request, name: str, schema: str, catalog: str) -> Iterat
         if fold(catalog) == ours:
             yield TableName(schema, name)
         return
-    search_path = dict.fromkeys(filter(None, (request.schema, request.grants.own, MAIN_SCHEMA)))
+    grants = request.grants
+    search_path = dict.fromkeys(filter(None, (grants.temporary, request.schema, grants.own, MAIN_SCHEMA)))
+    if fold(schema) in TEMPORARY_WORDS:
+        if grants.temporary:
+            yield TableName(grants.temporary, name)
+        return
     if schema:
         yield TableName(schema, name)
         if fold(schema) != ours:
@@ -58,5 +68,5 @@ def lookup(catalog: Catalog, wanted: TableName) -> Table | None:
 
 def visible_names(request: Request) -> Iterator[str]:
     for table in visible(request):
-        here = table.schema in (MAIN_SCHEMA, request.schema, request.grants.own)
+        here = table.schema in (MAIN_SCHEMA, request.schema, request.grants.own, request.grants.temporary)
         yield table.name if here else f"{table.schema}.{table.name}"

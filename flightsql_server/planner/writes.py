@@ -15,6 +15,7 @@ from sqlglot.tokenizer_core import Token, TokenType
 from flightsql_server.errors import (
     AccessDenied,
     DuplicateTable,
+    InvalidTransaction,
     ReadOnlyViolation,
     SqlSyntaxError,
     UndefinedTable,
@@ -23,7 +24,7 @@ from flightsql_server.errors import (
 from flightsql_server.model import BEGIN, COMMIT, DATASET, ROLLBACK, ROWS, TABLES, Plan, Table, TableName
 from flightsql_server.planner.names import did_you_mean, fold, shown
 from flightsql_server.planner.request import Draft
-from flightsql_server.planner.visibility import candidates, lookup, visible_names
+from flightsql_server.planner.visibility import TEMPORARY_WORDS, candidates, lookup, may_see, visible_names
 
 _ROWS = (exp.Insert, exp.Update, exp.Delete)
 _TABLES = (exp.Create, exp.Drop, exp.Alter)
@@ -36,7 +37,7 @@ _ROOT_ARGS: dict[type, frozenset[str]] = {
     ),
     exp.Update: frozenset({"this", "expressions", "from_", "where", "returning", "with_"}),
     exp.Delete: frozenset({"this", "using", "where", "returning", "with_"}),
-    exp.Create: frozenset({"this", "kind", "expression", "exists", "replace"}),
+    exp.Create: frozenset({"this", "kind", "expression", "exists", "replace", "properties"}),
     exp.Drop: frozenset({"tables", "this", "kind", "exists"}),
     exp.Alter: frozenset({"this", "kind", "actions", "exists"}),
 }
@@ -50,13 +51,13 @@ def _classes(text: str) -> frozenset[type]:
 # What stands below a statement that changes something, beside what a query may hold.
 PARTS = _classes(
     """
-    AlterColumn AlterRename CheckColumnConstraint ColumnConstraint DefaultColumnConstraint NotNullColumnConstraint
-    OnConflict PrimaryKey PrimaryKeyColumnConstraint IndexParameters RenameColumn Returning Schema
-    UniqueColumnConstraint Var
+    AlterColumn AlterRename CheckColumnConstraint ColumnConstraint Constraint DefaultColumnConstraint ForeignKey
+    NotNullColumnConstraint OnConflict PrimaryKey PrimaryKeyColumnConstraint IndexParameters Properties Reference
+    RenameColumn Returning Schema TemporaryProperty UniqueColumnConstraint Var
     """
 )
 # Words that may stand before a bracket there.
-SYNTAX = frozenset({"key", "primary key", "unique", "check", "conflict", "returning", "set", "default"})
+SYNTAX = frozenset({"key", "primary key", "foreign key", "unique", "check", "conflict", "returning", "set", "default"})
 
 _TRANSACTION_WORDS = {
     "begin": BEGIN,
@@ -116,8 +117,44 @@ def take_target(draft: Draft) -> None:
     else:
         target = _known_table(draft, root, node)
     draft.target_node, draft.target = node, target
-    for part, name in (("this", target.name), ("db", target.schema), ("catalog", draft.request.catalog.name)):
-        node.set(part, exp.to_identifier(name, quoted=True))
+    _write_name(draft, node, target)
+
+
+def _write_name(draft: Draft, node: exp.Table, name: TableName) -> None:
+    for part, text in (("this", name.name), ("db", name.schema), ("catalog", draft.request.catalog.name)):
+        node.set(part, exp.to_identifier(text, quoted=True))
+    draft.named.append(node)
+
+
+def take_reference(draft: Draft, node: exp.Table) -> bool:
+    """Whether the table is one that a foreign key points to, which is then named in full.
+
+    It stands in the schema of the table that is made: nobody's rows are tied to another's.
+    """
+    schema = node.parent
+    if not isinstance(schema, exp.Schema) or not isinstance(schema.parent, exp.Reference) or draft.target is None:
+        return False
+    if schema.parent.args.get("options"):
+        raise UnsupportedFeature("A foreign key has no options here.", hint="Write it without ON DELETE, ON UPDATE …")
+    itself = not node.db and not node.catalog and fold(node.name) == fold(draft.target.name)
+    name = draft.target
+    if not itself:
+        request = draft.request
+        found = (lookup(request.catalog, one) for one in candidates(request, node.name, node.db, node.catalog))
+        table = next((one for one in found if one is not None and may_see(request, one)), None)
+        if table is None:
+            raise UndefinedTable(
+                f'Table "{shown(node.name)}" does not exist.',
+                hint=did_you_mean(node.name, visible_names(request)),
+                word=node.name,
+            )
+        if table.schema != draft.target.schema or table.definition:
+            raise UnsupportedFeature(
+                "A foreign key points to a table of the same schema.", hint="Make a table of your own to point to."
+            )
+        name = table.table_name
+    _write_name(draft, node, name)
+    return True
 
 
 def _check_kind(root: exp.Expr) -> None:
@@ -151,22 +188,36 @@ def _target_node(root: exp.Expr) -> exp.Table:
 
 
 def _new_table(draft: Draft, node: exp.Table) -> TableName:
-    request = draft.request
-    if not request.grants.create:
+    request, grants = draft.request, draft.request.grants
+    if not grants.create:
         raise AccessDenied("You may not create tables.", hint="Ask for a role with create.")
     _check_catalog(draft, node)
-    schema = node.db or request.grants.own
-    if fold(schema) != request.grants.own:
-        raise AccessDenied(
-            f"You may create tables in your own schema, {request.grants.own}, only.", hint="Leave the schema out."
-        )
-    name = TableName(request.grants.own, node.name)
+    schema = fold(node.db)
+    temporary = _is_temporary(draft.root) or schema in TEMPORARY_WORDS or (schema and schema == grants.temporary)
+    home = grants.temporary if temporary else grants.own
+    if not home:
+        raise InvalidTransaction("A temporary table needs a session.", hint="Log in by a handshake.")
+    if schema not in ("", home) and not (temporary and schema in TEMPORARY_WORDS):
+        raise AccessDenied(f"You may create tables in your own schema, {home}, only.", hint="Leave the schema out.")
+    name = TableName(home, node.name)
     known = lookup(request.catalog, name)
     if known is not None:
         if not draft.root.args.get("exists") and not draft.root.args.get("replace"):
             raise DuplicateTable(f'Table "{shown(node.name)}" exists already.', hint="Drop it, or write OR REPLACE.")
         return known.table_name
     return name
+
+
+def _is_temporary(root: exp.Expr) -> bool:
+    """Whether CREATE says TEMPORARY, which is taken out: the table's schema says it from here on."""
+    properties = root.args.get("properties")
+    if properties is None:
+        return False
+    for one in properties.expressions:
+        if not isinstance(one, exp.TemporaryProperty) or one.this:
+            raise UnsupportedFeature("This kind of table is not accepted.", hint="Write CREATE TABLE or TEMP TABLE.")
+    root.set("properties", None)
+    return True
 
 
 def _check_catalog(draft: Draft, node: exp.Table) -> None:
@@ -186,11 +237,13 @@ def _known_table(draft: Draft, root: exp.Expr, node: exp.Table) -> TableName:
             break
     if table is None:
         if isinstance(root, exp.Drop) and root.args.get("exists"):
-            _new_table(draft, node)
+            target = _new_table(draft, node)
             draft.effect = TABLES
-            return TableName(request.grants.own, node.name)
+            return target
         raise UndefinedTable(
-            f'Table "{shown(node.name)}" does not exist.', hint=did_you_mean(node.name, visible_names(request))
+            f'Table "{shown(node.name)}" does not exist.',
+            hint=did_you_mean(node.name, visible_names(request)),
+            word=node.name,
         )
     own = request.grants.allows("create", schema=table.schema, name=table.name, dataset=table.dataset)
     if table.dataset is not None:
@@ -205,7 +258,7 @@ def _known_table(draft: Draft, root: exp.Expr, node: exp.Table) -> TableName:
 
 def _may_know(draft: Draft, table: Table) -> bool:
     grants = draft.request.grants
-    actions: tuple[Action, ...] = ("select", "ingest", "create")
+    actions: tuple[Action, ...] = ("select", "insert", "ingest", "create")
     where = (table.schema, table.name, table.dataset)
     return any(grants.allows(action, schema=where[0], name=where[1], dataset=where[2]) for action in actions)
 
@@ -218,8 +271,8 @@ def _take_dataset(draft: Draft, root: exp.Expr, table: Table) -> None:
             hint=f"Insert whole rows into {table.dataset}, each replaces the row of its key; by DoPut a column _change "
             "with 'delete' removes a row.",
         )
-    if not draft.request.grants.allows("ingest", schema=table.schema, name=table.name, dataset=table.dataset):
-        raise AccessDenied(f"You may not write to {table.name}.", hint="Ask for a role with ingest on it.")
+    if not draft.request.grants.allows("insert", schema=table.schema, name=table.name, dataset=table.dataset):
+        raise AccessDenied(f"You may not write to {table.name}.", hint="Ask for a role with insert or ingest on it.")
     for part in ("returning", "conflict", "by_name", "alternative", "default"):
         if root.args.get(part):
             raise UnsupportedFeature(
@@ -247,12 +300,11 @@ def finish(draft: Draft) -> None:
     if draft.target_node is None:
         return
     if draft.effect == DATASET:
-        with_ = root.args.get("with_")
-        source = root.expression
-        if with_ is not None and isinstance(source, exp.Query):
-            source.set("with_", with_)
-        draft.tree = source
+        draft.tree = _with_names(root.expression, root.args.get("with_"))
         return
+    lasting = draft.target is not None and draft.target.schema != draft.request.grants.temporary
+    if isinstance(root, exp.Create) and str(root.args.get("kind")).upper() == "VIEW" and lasting and draft.transient:
+        raise UnsupportedFeature("A view that lasts can't read a temporary table.", hint="Write CREATE TEMP VIEW.")
     returning = root.args.get("returning")
     if returning is not None:
         draft.describe = exp.Select(expressions=[node.copy() for node in returning.expressions]).from_(
@@ -265,7 +317,9 @@ def _reads(root: exp.Expr, draft: Draft) -> exp.Expr | None:
     """A query that reads what the statement reads."""
     if isinstance(root, (exp.Insert, exp.Create)):
         source = root.args.get("expression")
-        query = source.copy() if isinstance(source, (exp.Query, exp.Values)) else None
+        if not isinstance(source, (exp.Query, exp.Values)):
+            return None
+        query = _with_names(source.copy(), root.args.get("with_"))
     elif isinstance(root, (exp.Update, exp.Delete)) and draft.target_node is not None:
         parts = list(_values(root))
         query = exp.Select(expressions=[part.copy() for part in parts] or [exp.Star()])
@@ -275,10 +329,25 @@ def _reads(root: exp.Expr, draft: Draft) -> exp.Expr | None:
             query = query.join(other.copy(), join_type="cross")
         if root.args.get("where"):
             query = query.where(root.args["where"].this.copy())
+        if root.args.get("with_"):
+            query.set("with_", root.args["with_"].copy())
     else:
         return None
-    if isinstance(query, exp.Query) and root.args.get("with_"):
-        query.set("with_", root.args["with_"].copy())
+    return query
+
+
+def _with_names(source: exp.Expr, with_: exp.With | None) -> exp.Expr:
+    """A query of the same rows in which the statement's CTEs are known.
+
+    Around the source and not in it, for it may have CTEs of its own: a name that lost its CTE would mean a table.
+    """
+    if with_ is None:
+        return source
+    around = source.subquery("given") if isinstance(source, exp.Query) else source
+    if isinstance(source, exp.Values):
+        source.set("alias", exp.TableAlias(this=exp.to_identifier("given")))
+    query = exp.Select(expressions=[exp.Star()]).from_(around)
+    query.set("with_", with_.copy())
     return query
 
 
@@ -290,14 +359,24 @@ def _values(root: exp.Expr) -> Iterator[exp.Expr]:
 
 
 def names_target(tokens: list[Token], at: int, draft: Draft) -> bool:
-    """Whether the bracket at ``at`` of the written text follows the target's full name, and opens its columns."""
-    if draft.target is None or at < 6:
+    """Whether the bracket at ``at`` of the written text follows a full name that the rules wrote, and opens columns."""
+    if at < 6:
         return False
     catalog, _, schema, _, name = (token.text for token in tokens[at - 5 : at])
     dots = tokens[at - 4].token_type == tokens[at - 2].token_type == TokenType.DOT
     before = fold(tokens[at - 6].text)
-    full = (catalog, schema, name) == (draft.request.catalog.name, draft.target.schema, draft.target.name)
-    return dots and full and before in ("into", "table", "exists")
+    full = (catalog, schema, name) in [(node.catalog, node.db, node.name) for node in draft.named]
+    return dots and full and before in ("into", "table", "exists", "references")
 
 
-__all__ = ["PARTS", "ROOTS", "SYNTAX", "WORDS", "answer_transaction", "finish", "names_target", "take_target"]
+__all__ = [
+    "PARTS",
+    "ROOTS",
+    "SYNTAX",
+    "WORDS",
+    "answer_transaction",
+    "finish",
+    "names_target",
+    "take_reference",
+    "take_target",
+]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -9,6 +12,9 @@ import pyarrow as pa
 from flightsql_server.protocol import flight_pb2 as wire
 from flightsql_server.protocol.framing import StreamEncoder
 from flightsql_server.service.statements import Send
+
+# Encoding more takes long enough for other calls to notice.
+_INLINE_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True)
@@ -48,11 +54,23 @@ def make_encoder(schema: pa.Schema, compression: str | None) -> StreamEncoder:
     return StreamEncoder(schema, compression)
 
 
-async def send_table(table: pa.Table, compression: str | None, send: Send) -> int:
-    """Sends a result that is there already; gives the number of rows."""
-    encoder = make_encoder(table.schema, compression)
+async def send_batches(
+    schema: pa.Schema, batches: Iterable[pa.RecordBatch], compression: str | None, send: Send, pool: ThreadPoolExecutor
+) -> int:
+    """Sends rows that are there already; gives their number. What takes long to encode is encoded in ``pool``."""
+    encoder = make_encoder(schema, compression)
     await send(encoder.schema_message())
-    for batch in table.to_batches():
-        for message in encoder.encode(batch):
+    rows = 0
+    for batch in batches:
+        rows += batch.num_rows
+        if batch.nbytes <= _INLINE_BYTES:
+            messages = list(encoder.encode(batch))
+        else:
+            messages = await asyncio.get_running_loop().run_in_executor(pool, _encode, encoder, batch)
+        for message in messages:
             await send(message)
-    return int(table.num_rows)
+    return rows
+
+
+def _encode(encoder: StreamEncoder, batch: pa.RecordBatch) -> list[bytes]:
+    return list(encoder.encode(batch))

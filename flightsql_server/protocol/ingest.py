@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+from flightsql_auth.policies import Action, Grants
 from google.protobuf.message import DecodeError
 
 from flightsql_server.data.conform import conform
 from flightsql_server.data.datasets import Dataset
 from flightsql_server.data.ingest import Lane, Receipt, Update
 from flightsql_server.errors import AccessDenied, InvalidParameter, UndefinedTable, UnsupportedFeature
-from flightsql_server.model import MAIN_SCHEMA, Call
+from flightsql_server.model import MAIN_SCHEMA, Call, TableName
 from flightsql_server.protocol import actions, commands
 from flightsql_server.protocol import flight_pb2 as wire
 from flightsql_server.protocol.framing import FlightDataParts, StreamDecoder, split_flight_data
@@ -30,6 +31,8 @@ _IN_FLIGHT = 32
 # Reading and checking a longer message takes long enough for other calls to notice, so a worker thread does it.
 _INLINE_BYTES = 64 * 1024
 _LONGEST_ID = 200
+# A dataset exists for whoever may do one of these with it.
+_KNOWN_BY: tuple[Action, ...] = ("select", "insert", "ingest")
 DURABLE, MEMORY = "durable", "memory"
 
 
@@ -79,16 +82,19 @@ class PutStream:
                 yield batch
 
 
-def _dataset(rooms: Rooms, call: Call, name: str) -> Dataset:
-    """The dataset, if the caller may write to it; what may not even be seen does not exist."""
+def _dataset(rooms: Rooms, call: Call, name: str) -> tuple[Dataset, Grants]:
+    """The dataset, if the caller may write to it, and what they may do; what may not even be seen does not exist."""
+    call.entry.happens("ingest")
+    call.entry.writes = (TableName(MAIN_SCHEMA, name),)
     dataset = rooms.datasets.get(name)
     grants = rooms.metadata(call).grants
     where = {"schema": MAIN_SCHEMA, "name": name, "dataset": name}
-    if dataset is None or not (grants.allows("select", **where) or grants.allows("ingest", **where)):
+    known = any(grants.allows(action, **where) for action in _KNOWN_BY)
+    if dataset is None or not known:
         raise UndefinedTable(f"There is no dataset {name[:60]!r}.", hint="ListFlights names those there are.")
     if not grants.allows("ingest", **where):
         raise AccessDenied(f"You may not write to {name}.", hint="Ask for a role with ingest on it.")
-    return dataset
+    return dataset, grants
 
 
 def _is_text(text: str) -> bool:
@@ -134,6 +140,9 @@ class Terms:
         return Terms(level, producer_id, seq)
 
 
+Acknowledge = Callable[[Terms, int, Receipt | None], Awaitable[None]]
+
+
 async def put_dataset(rooms: Rooms, call: Call, name: str, stream: PutStream, send: SendMetadata) -> None:
     """Stores the stream's batches; each is acknowledged in order, as JSON in ``app_metadata``, as its terms ask.
 
@@ -141,20 +150,32 @@ async def put_dataset(rooms: Rooms, call: Call, name: str, stream: PutStream, se
     """
 
     async def acknowledge(terms: Terms, rows: int, receipt: Receipt | None) -> None:
-        content = {
-            "first_seq": receipt.first_seq if receipt else None,
-            "last_seq": receipt.last_seq if receipt else None,
-            "rows": receipt.rows if receipt else rows,
-            "late_rows": receipt.late if receipt else None,
-            "level": terms.level,
-        }
-        if terms.producer_seq is not None:
-            content["producer_seq"] = terms.producer_seq
-        if receipt and receipt.duplicate:
-            content["duplicate"] = True
-        await send(json.dumps(content, separators=(",", ":")).encode())
+        await send(json.dumps(acknowledgement(terms, rows, receipt), separators=(",", ":")).encode())
 
-    await _Store(rooms, call, _dataset(rooms, call, name), acknowledge, with_terms=True).run(stream)
+    await store(rooms, call, name, stream, acknowledge)
+
+
+def acknowledgement(terms: Terms, rows: int, receipt: Receipt | None) -> dict[str, object]:
+    """What a publisher is told of one batch; of one that is only queued the numbers are not known."""
+    content: dict[str, object] = {
+        "first_seq": receipt.first_seq if receipt else None,
+        "last_seq": receipt.last_seq if receipt else None,
+        "rows": receipt.rows if receipt else rows,
+        "late_rows": receipt.late if receipt else None,
+        "level": terms.level,
+    }
+    if terms.producer_seq is not None:
+        content["producer_seq"] = terms.producer_seq
+    if receipt and receipt.duplicate:
+        content["duplicate"] = True
+    return content
+
+
+async def store(rooms: Rooms, call: Call, name: str, stream: PutStream, acknowledge: Acknowledge) -> None:
+    """Stores the batches of a stream, each under its terms, if the caller may write to the dataset."""
+    dataset, grants = _dataset(rooms, call, name)
+    with rooms.queries.noted(call, f"DoPut {name}", grants=grants):
+        await _Store(rooms, call, dataset, acknowledge, with_terms=True).run(stream)
 
 
 async def put_ingest(
@@ -163,20 +184,19 @@ async def put_ingest(
     """CommandStatementIngest in append mode to a dataset: stores the batches and answers with their row count."""
     if command.if_exists is not commands.IfExists.APPEND or command.temporary:
         raise UnsupportedFeature("Only appending to a dataset is offered.", hint="Use the mode append.")
-    dataset = _dataset(rooms, call, command.table)
+    dataset, grants = _dataset(rooms, call, command.table)
     one = rooms.changes.transactions.of_ingest(call, command.transaction_id)
-    if one is not None:
-        batches = [conform(batch, dataset) async for batch in stream.batches()]
-        await rooms.changes.hold_back(one, dataset, batches)
-        await send(actions.update_result(sum(batch.num_rows for batch in batches)))
-        return
     total = 0
 
     async def count(terms: Terms, rows: int, receipt: Receipt | None) -> None:
         nonlocal total
         total += rows
 
-    await _Store(rooms, call, dataset, count, with_terms=False).run(stream)
+    with rooms.queries.noted(call, f"DoPut {dataset.name}", grants=grants):
+        if one is not None:
+            total = call.entry.rows = await rooms.changes.hold_back(call, grants.limits, one, dataset, stream.batches())
+        else:
+            await _Store(rooms, call, dataset, count, with_terms=False).run(stream)
     await send(actions.update_result(total))
 
 
@@ -184,32 +204,26 @@ async def put_table(
     rooms: Rooms, call: Call, command: commands.StatementIngest, stream: PutStream, send: SendMetadata
 ) -> None:
     """CommandStatementIngest into a table of the user's own, made if asked for; answers with the row count."""
-    if command.temporary:
-        raise UnsupportedFeature("Temporary tables are not offered.", hint="Make one in your own schema and drop it.")
+    call.entry.happens("ingest")
+    call.entry.writes = (TableName(command.schema or rooms.metadata(call).grants.own or "", command.table),)
     if command.catalog not in (None, "", rooms.metadata(call).catalog.name):
         raise UndefinedTable(f"There is no catalog {command.catalog[:60]!r}.")
     if command.if_exists is commands.IfExists.FAIL and command.if_not_exist is commands.IfNotExist.FAIL:
         raise InvalidParameter("The ingest fails whether the table is there or not.", hint="Choose a mode.")
     one = rooms.changes.transactions.of_ingest(call, command.transaction_id)
-    total = await tables.append(
-        rooms.changes,
-        call,
-        rooms.metadata(call).grants,
-        tables.Target(
-            command.schema or "",
-            command.table,
-            create=command.if_not_exist is commands.IfNotExist.CREATE,
-            append=command.if_exists is commands.IfExists.APPEND,
-            replace=command.if_exists is commands.IfExists.REPLACE,
-        ),
-        stream.batches(),
-        lambda: stream.schema,
-        one,
+    grants = rooms.metadata(call).grants
+    target = tables.Target(
+        command.schema or "",
+        command.table,
+        create=command.if_not_exist is commands.IfNotExist.CREATE,
+        append=command.if_exists is commands.IfExists.APPEND,
+        replace=command.if_exists is commands.IfExists.REPLACE,
+        temporary=command.temporary,
     )
+    with rooms.queries.noted(call, f"DoPut {command.table}", grants=grants):
+        total = await tables.append(rooms.changes, call, grants, target, stream.batches(), lambda: stream.schema, one)
+    call.entry.rows = total
     await send(actions.update_result(total))
-
-
-Acknowledge = Callable[[Terms, int, Receipt | None], Awaitable[None]]
 
 
 class _Store:
@@ -220,9 +234,12 @@ class _Store:
     ) -> None:
         self._rooms = rooms
         self._user = call.principal.name
+        self._check = rooms.changes.write_checks.of(call, dataset.name, "ingest")
         self._dataset = dataset
         self._acknowledge = acknowledge
         self._with_terms = with_terms
+        self._entry = call.entry
+        self._entry.rows = 0
         self._lane = Lane()
         self._waiting: asyncio.Queue[tuple[Terms, Update] | None] = asyncio.Queue(_IN_FLIGHT)
         self._last: Update | None = None
@@ -250,6 +267,8 @@ class _Store:
             receipt: Receipt | None = None
             if terms.level == DURABLE:
                 receipt = await asyncio.wrap_future(update.done)
+            stored = update.batch.num_rows if receipt is None else receipt.rows
+            self._entry.rows = (self._entry.rows or 0) + stored
             await self._acknowledge(terms, update.batch.num_rows, receipt)
         if self._last is not None:
             # What was acknowledged from memory is on its way: the stream ends well only if all of it was stored.
@@ -274,16 +293,21 @@ class _Store:
     async def _decoded(self, stream: PutStream, parts: FlightDataParts) -> pa.RecordBatch | None:
         def work() -> pa.RecordBatch | None:
             batch = stream.decode(parts)
-            return None if batch is None else conform(batch, self._dataset)
+            if batch is None:
+                return None
+            fitting = conform(batch, self._dataset)
+            if self._check is not None:
+                self._check.at_the_door(fitting)
+            return fitting
 
-        if len(parts.body) <= _INLINE_BYTES:
+        if len(parts.body) <= _INLINE_BYTES and self._check is None:
             return work()
         return await asyncio.get_running_loop().run_in_executor(self._rooms.pool, work)
 
     async def _queue(self, batch: pa.RecordBatch, terms: Terms) -> None:
         """Waits for room; meanwhile nothing more is read, so that HTTP/2 slows the publisher down."""
         producer = (self._user, terms.producer_id) if terms.producer_id else None
-        update = Update(self._dataset, batch, self._lane, producer, terms.producer_seq or 0)
+        update = Update(self._dataset, batch, self._lane, producer, terms.producer_seq or 0, self._check)
         loop, room = asyncio.get_running_loop(), asyncio.Event()
 
         def on_room() -> None:

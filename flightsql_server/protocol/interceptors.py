@@ -15,11 +15,12 @@ from typing import Any
 import grpc
 import grpc.aio
 from flightsql_auth.authenticator import Authenticator
-from flightsql_auth.errors import AuthError, BadCredentials, StoreFull, TooBusy, TooManySessions
+from flightsql_auth.errors import AuthError, BadCredentials, ProviderUnavailable, StoreFull, TooBusy, TooManySessions
 from flightsql_auth.principals import Principal
 
 from flightsql_server import errors
 from flightsql_server.metrics import Metrics
+from flightsql_server.model import Entry
 
 log = logging.getLogger(__name__)
 
@@ -36,9 +37,22 @@ class Meter:
     A stream may last for days, so what it moved is told to the metrics each second, not only at its end.
     """
 
-    __slots__ = ("_kind", "_method", "_metrics", "_started", "_told", "command", "received", "rows", "sent", "sizes")
+    __slots__ = (
+        "_kind",
+        "_method",
+        "_metrics",
+        "_started",
+        "_told",
+        "command",
+        "entry",
+        "received",
+        "rows",
+        "sent",
+        "sizes",
+        "totals",
+    )
 
-    def __init__(self, metrics: Metrics, method: str, kind: str) -> None:
+    def __init__(self, metrics: Metrics, method: str, kind: str, entry: Entry) -> None:
         self._metrics = metrics
         self._method = method
         self._kind = kind
@@ -46,6 +60,8 @@ class Meter:
         self.command = "none"
         self.received = self.sent = self.rows = 0
         self.sizes = [0, 0]
+        self.totals = [0, 0]
+        self.entry = entry
         _children(metrics, method, kind)["started"].inc()
         _children(metrics, method, kind)["in_flight"].inc()
 
@@ -63,8 +79,8 @@ class Meter:
         if time.perf_counter() - self._told > _TELL_SECONDS:
             self._tell()
 
-    def finish(self, code: str) -> None:
-        """The RPC has ended with that status name."""
+    def finish(self, code: str) -> float:
+        """The RPC has ended with that status name; gives the seconds that it took."""
         seconds = time.perf_counter() - self._started
         metrics, command = self._metrics, (self._method, self.command)
         stock = _children(metrics, self._method, self._kind)
@@ -77,6 +93,7 @@ class Meter:
         )
         ended["handled"].inc()
         ended["calls"].inc()
+        return seconds
 
     def _tell(self) -> None:
         if self.command == "none":
@@ -94,6 +111,8 @@ class Meter:
         ours = _cached(metrics, command, lambda: _command_children(metrics, command))
         ours["received"].inc(self.sizes[0])
         ours["sent"].inc(self.sizes[1])
+        self.totals[0] += self.sizes[0]
+        self.totals[1] += self.sizes[1]
         if self.rows:
             ours["rows"].inc(self.rows)
         return ours
@@ -148,19 +167,35 @@ def headers_of(context: Context) -> dict[str, str]:
     return headers
 
 
+def certificate_of(context: Context, headers: Mapping[str, str]) -> bytes | None:
+    """The client certificate that this connection's handshake verified; None if none, or if a header goes before it."""
+    if headers.get("authorization"):
+        return None
+    found = context.auth_context().get("x509_pem_cert")
+    return bytes(found[0]) if found else None
+
+
 async def identify(
-    authenticator: Authenticator, pool: ThreadPoolExecutor, headers: Mapping[str, str], peer: str
+    authenticator: Authenticator,
+    pool: ThreadPoolExecutor,
+    headers: Mapping[str, str],
+    peer: str,
+    certificate: bytes | None = None,
+    on_login: Callable[[Principal], None] = lambda principal: None,
 ) -> Principal:
     """Who is calling. A credential seen before is known at once; a new one is checked in a worker thread.
 
-    Raises the login door's AuthError.
+    ``on_login`` is told when a password or a provider's token was checked anew. Raises the login door's AuthError.
     """
     authorization = headers.get("authorization")
-    known = authenticator.cached(authorization, peer)
+    known = authenticator.cached(authorization, peer, certificate)
     if known is not None:
         return known
     loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(pool, authenticator.authenticate, authorization, peer)
+    principal = await loop.run_in_executor(pool, authenticator.authenticate, authorization, peer, certificate)
+    if principal.method in ("password", "oidc"):
+        on_login(principal)
+    return principal
 
 
 def as_server_error(error: BaseException, metrics: Metrics) -> errors.ServerError:
@@ -176,6 +211,8 @@ def as_server_error(error: BaseException, metrics: Metrics) -> errors.ServerErro
         return errors.QueueFull(error.reason)
     if isinstance(error, StoreFull):
         return errors.DiskFull(error.reason)
+    if isinstance(error, ProviderUnavailable):
+        return errors.ProviderUnavailable(error.reason)
     if isinstance(error, BadCredentials):
         return errors.InvalidCredentials(error.reason)
     if isinstance(error, AuthError):

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 from flightsql_auth.policies import Grants
 
-from flightsql_server.model import Catalog, Table
+from flightsql_server.model import Catalog, ForeignKey, Table
 from flightsql_server.protocol import commands, reference, sql_info, xdbc
 from flightsql_server.service import catalog as visible
 
@@ -106,13 +106,39 @@ def primary_keys(question: Question, command: commands.GetPrimaryKeys) -> pa.Rec
 
 
 def exported_keys(question: Question, command: commands.GetExportedKeys) -> pa.RecordBatch:
-    """GetExportedKeys: none, since no table has foreign keys."""
-    return reference.exported_keys_batch([])
+    """GetExportedKeys: the foreign keys of visible tables that point to tables of that name."""
+    asked = (command.catalog, command.db_schema, command.table)
+    found = visible.foreign_keys(question.catalog, question.grants, target=asked)
+    return reference.exported_keys_batch(_key_rows(question.catalog.name, found))
 
 
-def imported_keys(question: Question, command: object) -> pa.RecordBatch:
-    """GetImportedKeys and GetCrossReference: none, since no table has foreign keys."""
-    return reference.imported_keys_batch([])
+def imported_keys(question: Question, command: commands.GetImportedKeys) -> pa.RecordBatch:
+    """GetImportedKeys: the foreign keys that tables of that name hold."""
+    asked = (command.catalog, command.db_schema, command.table)
+    found = visible.foreign_keys(question.catalog, question.grants, holder=asked)
+    return reference.imported_keys_batch(_key_rows(question.catalog.name, found))
+
+
+def cross_reference(question: Question, command: commands.GetCrossReference) -> pa.RecordBatch:
+    """GetCrossReference: the foreign keys by which tables of one name point to tables of the other."""
+    found = visible.foreign_keys(
+        question.catalog,
+        question.grants,
+        holder=(command.fk_catalog, command.fk_db_schema, command.fk_table),
+        target=(command.pk_catalog, command.pk_db_schema, command.pk_table),
+    )
+    return reference.imported_keys_batch(_key_rows(question.catalog.name, found))
+
+
+def _key_rows(catalog: str, found: list[tuple[Table, ForeignKey]]) -> list[reference.ForeignKeyRow]:
+    return [
+        reference.ForeignKeyRow(
+            catalog, key.table.schema, key.table.name, pointed, catalog, table.schema, table.name, column, number,
+            key.name, None,
+        )
+        for table, key in found
+        for number, (column, pointed) in enumerate(zip(key.columns, key.referenced, strict=True), 1)
+    ]  # fmt: skip
 
 
 def xdbc_type_info(question: Question, command: commands.GetXdbcTypeInfo) -> pa.RecordBatch:
@@ -133,7 +159,7 @@ ANSWERS: Mapping[type, tuple[str, Callable[[Question, Any], pa.RecordBatch]]] = 
     commands.GetPrimaryKeys: ("GetPrimaryKeys", primary_keys),
     commands.GetExportedKeys: ("GetExportedKeys", exported_keys),
     commands.GetImportedKeys: ("GetImportedKeys", imported_keys),
-    commands.GetCrossReference: ("GetCrossReference", imported_keys),
+    commands.GetCrossReference: ("GetCrossReference", cross_reference),
     commands.GetXdbcTypeInfo: ("GetXdbcTypeInfo", xdbc_type_info),
     commands.GetSqlInfo: ("GetSqlInfo", server_info),
 }

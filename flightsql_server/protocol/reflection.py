@@ -9,17 +9,17 @@ from typing import Any
 import grpc
 from flightsql_auth.authenticator import Authenticator
 from flightsql_auth.errors import AuthError
-from flightsql_auth.policies import Policies
+from flightsql_auth.policies import LivePolicies
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from flightsql_server.protocol import flight_pb2
-from flightsql_server.protocol.interceptors import headers_of, identify
+from flightsql_server.protocol.interceptors import certificate_of, headers_of, identify
 
 _NAMES = tuple(service.full_name for service in flight_pb2.DESCRIPTOR.services_by_name.values())
 
 
 class _GuardedReflection(reflection.aio.ReflectionServicer):  # type: ignore[misc, name-defined]
-    def __init__(self, authenticator: Authenticator, policies: Policies, pool: ThreadPoolExecutor) -> None:
+    def __init__(self, authenticator: Authenticator, policies: LivePolicies, pool: ThreadPoolExecutor) -> None:
         super().__init__((*_NAMES, "grpc.health.v1.Health", reflection.SERVICE_NAME))
         self._authenticator = authenticator
         self._policies = policies
@@ -27,7 +27,9 @@ class _GuardedReflection(reflection.aio.ReflectionServicer):  # type: ignore[mis
 
     async def ServerReflectionInfo(self, request_iterator: AsyncIterable[Any], context: Any) -> AsyncIterator[Any]:  # noqa: N802
         try:
-            principal = await identify(self._authenticator, self._pool, headers_of(context), context.peer())
+            headers = headers_of(context)
+            certificate = certificate_of(context, headers)
+            principal = await identify(self._authenticator, self._pool, headers, context.peer(), certificate)
         except AuthError as error:
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, f"[28000] {error.reason}")
         if not self._policies.grants(principal.roles).admin:
@@ -37,7 +39,7 @@ class _GuardedReflection(reflection.aio.ReflectionServicer):  # type: ignore[mis
 
 
 def add_reflection(
-    server: grpc.aio.Server, authenticator: Authenticator, policies: Policies, pool: ThreadPoolExecutor
+    server: grpc.aio.Server, authenticator: Authenticator, policies: LivePolicies, pool: ThreadPoolExecutor
 ) -> None:
     """Adds the reflection service to a server that has not started."""
     servicer = _GuardedReflection(authenticator, policies, pool)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from flightsql_server.data.datasets import Dataset
@@ -15,11 +15,12 @@ from flightsql_server.errors import AccessDenied, InvalidParameter, UndefinedTab
 from flightsql_server.model import MAIN_SCHEMA, Call, SessionOptions
 from flightsql_server.protocol import actions, commands, ingest, statements
 from flightsql_server.protocol import flight_pb2 as wire
-from flightsql_server.protocol.answers import Answer, make_encoder
+from flightsql_server.protocol.answers import Answer, make_encoder, send_batches
 from flightsql_server.protocol.interceptors import Meter
 from flightsql_server.protocol.metadata import ANSWERS, Question
 from flightsql_server.service.plans import Prepared
 from flightsql_server.service.statements import Send
+from flightsql_server.service.subscriptions import Renew
 
 if TYPE_CHECKING:
     from flightsql_server.protocol.service import Rooms
@@ -60,6 +61,7 @@ async def _prepare_dataset(rooms: Rooms, call: Call, name: str) -> Prepared:
         raise absent
     columns = ", ".join(f'"{column.name}"' for column in dataset.columns)
     plain = Call(call.principal, call.session_key, SessionOptions(), "duckdb", call.wire_profile, call.compression)
+    plain = replace(plain, entry=call.entry)
     try:
         return await rooms.statements.prepare(plain, f'SELECT {columns} FROM {MAIN_SCHEMA}."{name}"')
     except UndefinedTable:
@@ -78,28 +80,25 @@ async def _metadata_info(rooms: Rooms, call: Call, command: Any, descriptor: Any
 # ---- DoGet ---------------------------------------------------------------------------------------------------------
 
 
-async def rows(rooms: Rooms, call: Call, ticket: bytes, meter: Meter, send: Send) -> int:
-    """Sends what the ticket stands for; gives the number of rows."""
+async def rows(rooms: Rooms, call: Call, ticket: bytes, meter: Meter, send: Send, renew: Renew) -> int:
+    """Sends what the ticket stands for; gives the number of rows. ``renew`` asks again who is calling."""
     command = commands.decode_command(ticket)
     route = _route(command)
     meter.command = route.name
     if route.rows is None:
         raise UnsupportedFeature(f"{route.name} can't be fetched.", hint=route.hint)
-    return await route.rows(rooms, call, command, send)
+    return await route.rows(rooms, call, command, send, renew)
 
 
-async def _plain_rows(rooms: Rooms, call: Call, command: commands.PlainCommand, send: Send) -> int:
+async def _plain_rows(rooms: Rooms, call: Call, command: commands.PlainCommand, send: Send, renew: Renew) -> int:
     prepared = await _prepare_dataset(rooms, call, command.content.decode("utf-8", "replace"))
-    return await rooms.statements.run(call, prepared, make_encoder, send)
+    with rooms.queries.noted(call, prepared.plan.sql, grants=prepared.grants):
+        return await rooms.statements.run(call, prepared, make_encoder, send)
 
 
-async def _metadata_rows(rooms: Rooms, call: Call, command: Any, send: Send) -> int:
+async def _metadata_rows(rooms: Rooms, call: Call, command: Any, send: Send, renew: Renew) -> int:
     batch = ANSWERS[type(command)][1](rooms.metadata(call), command)
-    encoder = make_encoder(batch.schema, None)
-    await send(encoder.schema_message())
-    for message in encoder.encode(batch):
-        await send(message)
-    return int(batch.num_rows)
+    return await send_batches(batch.schema, [batch], None, send, rooms.pool)
 
 
 # ---- DoPut ---------------------------------------------------------------------------------------------------------
@@ -138,7 +137,7 @@ class Route:
 
     name: str
     info: Callable[[Rooms, Call, Any, Any, bool], Awaitable[Answer]] | None = None
-    rows: Callable[[Rooms, Call, Any, Send], Awaitable[int]] | None = None
+    rows: Callable[[Rooms, Call, Any, Send, Renew], Awaitable[int]] | None = None
     put: Callable[[Rooms, Call, Any, ingest.PutStream, SendMetadata], Awaitable[None]] | None = None
     hint: str = ""
 
@@ -206,9 +205,15 @@ async def _get_options(rooms: Rooms, call: Call, action: actions.GetSessionOptio
     return [actions.get_session_options_result(rooms.sessions.shown(call))]
 
 
+async def _end_work(rooms: Rooms, session_key: str) -> None:
+    """Ends what a session that ends has open."""
+    rooms.sessions.forget(session_key)
+    await rooms.changes.transactions.end_session(session_key)
+    await rooms.changes.temporary.end_session(session_key)
+
+
 async def _close_session(rooms: Rooms, call: Call, action: actions.CloseSession) -> list[bytes]:
-    rooms.sessions.forget(call.session_key)
-    await rooms.changes.transactions.end_session(call.session_key)
+    await _end_work(rooms, call.session_key)
     if call.principal.session_id:
         end = rooms.authenticator.end_session
         await asyncio.get_running_loop().run_in_executor(rooms.pool, end, call.principal.session_id)
@@ -216,6 +221,7 @@ async def _close_session(rooms: Rooms, call: Call, action: actions.CloseSession)
 
 
 async def _kill(rooms: Rooms, call: Call, action: actions.Kill) -> list[bytes]:
+    call.entry.details.update(kind=action.kind, target=action.id)
     if not rooms.metadata(call).grants.admin:
         raise AccessDenied("You may not end what others do.", hint="Ask for a role that administers the server.")
     if action.kind == "query":
@@ -224,11 +230,8 @@ async def _kill(rooms: Rooms, call: Call, action: actions.Kill) -> list[bytes]:
         found = rooms.authenticator.is_live(action.id)
         if found:
             await asyncio.get_running_loop().run_in_executor(rooms.pool, rooms.authenticator.revoke, action.id)
-            rooms.sessions.forget(action.id)
-            await rooms.changes.transactions.end_session(action.id)
-            for one in rooms.queries.all():
-                if one.call.session_key == action.id:
-                    rooms.queries.stop(one)
+            rooms.watch.look()
+            await _end_work(rooms, action.id)
     if not found:
         raise InvalidParameter(f"There is no such {action.kind}.", hint="ops.sessions and ops.queries list them.")
     return []
@@ -239,20 +242,23 @@ async def _health_check(rooms: Rooms, call: Call, action: actions.HealthCheck) -
 
 
 async def _backup(rooms: Rooms, call: Call, action: actions.Backup) -> list[bytes]:
+    call.entry.details["target"] = action.name
     if not rooms.metadata(call).grants.admin:
         raise AccessDenied("You may not make backups.", hint="Ask for a role that administers the server.")
     loop = asyncio.get_running_loop()
     size, versions = await loop.run_in_executor(rooms.pool, rooms.backup, action.name)
+    call.entry.details["bytes"] = size
     return [actions.backup_result(action.name, size, versions)]
 
 
 @dataclass(frozen=True, slots=True)
 class ActionRoute:
-    """How one action is served, and what ListActions says of it."""
+    """How one action is served, what ListActions says of it, and as what the audit trail tells it, if at all."""
 
     kind: type
     description: str
     act: Callable[[Rooms, Call, Any], Awaitable[list[bytes]]] = field(repr=False)
+    event: str = ""
 
 
 ACTIONS: dict[str, ActionRoute] = {
@@ -265,15 +271,20 @@ ACTIONS: dict[str, ActionRoute] = {
         actions.ClosePreparedStatement, "Forgets a handle.", statements.close_prepared
     ),
     "BeginTransaction": ActionRoute(
-        actions.BeginTransaction, "Begins a transaction and gives its id.", statements.begin_transaction
+        actions.BeginTransaction, "Begins a transaction and gives its id.", statements.begin_transaction, "transaction"
     ),
     "EndTransaction": ActionRoute(
-        actions.EndTransaction, "Commits a transaction or rolls it back.", statements.end_transaction
+        actions.EndTransaction, "Commits a transaction or rolls it back.", statements.end_transaction, "transaction"
     ),
     "CancelFlightInfo": ActionRoute(
-        actions.CancelFlightInfo, "Stops what streams for the tickets of a FlightInfo.", statements.cancel_flight_info
+        actions.CancelFlightInfo,
+        "Stops what streams for the tickets of a FlightInfo.",
+        statements.cancel_flight_info,
+        "cancel",
     ),
-    "CancelQuery": ActionRoute(actions.CancelQuery, "The older form of CancelFlightInfo.", statements.cancel_query),
+    "CancelQuery": ActionRoute(
+        actions.CancelQuery, "The older form of CancelFlightInfo.", statements.cancel_query, "cancel"
+    ),
     "RenewFlightEndpoint": ActionRoute(
         actions.RenewFlightEndpoint, "Gives a ticket of a query that lives longer.", statements.renew_endpoint
     ),
@@ -285,11 +296,13 @@ ACTIONS: dict[str, ActionRoute] = {
         _set_options,
     ),
     "GetSessionOptions": ActionRoute(actions.GetSessionOptions, "Tells the session's options.", _get_options),
-    "CloseSession": ActionRoute(actions.CloseSession, "Ends the session and its token.", _close_session),
-    "KillSession": ActionRoute(actions.Kill, "For administrators: ends the session of the id in its body.", _kill),
-    "KillQuery": ActionRoute(actions.Kill, "For administrators: stops the statement of that number.", _kill),
+    "CloseSession": ActionRoute(actions.CloseSession, "Ends the session and its token.", _close_session, "logout"),
+    "KillSession": ActionRoute(
+        actions.Kill, "For administrators: ends the session of the id in its body.", _kill, "kill"
+    ),
+    "KillQuery": ActionRoute(actions.Kill, "For administrators: stops the statement of that number.", _kill, "kill"),
     "Backup": ActionRoute(
-        actions.Backup, "For administrators: copies all data under the name that is its body.", _backup
+        actions.Backup, "For administrators: copies all data under the name that is its body.", _backup, "backup"
     ),
 }
 
@@ -300,4 +313,6 @@ async def act(rooms: Rooms, call: Call, name: str, body: bytes, meter: Meter) ->
     if route is None:
         raise UnsupportedFeature(f"There is no action {name[:60]!r}.", hint=f"There are: {', '.join(sorted(ACTIONS))}.")
     meter.command = name
+    if route.event:
+        call.entry.happens(route.event)
     return await route.act(rooms, call, actions.decode_action(name, body))

@@ -47,14 +47,25 @@ class BoundedCache(Generic[T]):
         self._hit.inc()
         return item[0]
 
-    def put(self, key: Hashable, value: T, weight: int = 0) -> None:
-        """Keeps the entry and lets the oldest go, as many as the bounds ask for."""
+    def discard(self, key: Hashable) -> None:
+        """Lets the entry go, if it is there."""
+        item = self._items.pop(key, None)
+        if item is not None:
+            self._weight -= item[1]
+            self._tell()
+
+    def put(self, key: Hashable, value: T, weight: int = 0) -> T | None:
+        """Keeps the entry and lets the oldest go, as many as the bounds ask for; gives what it took the place of."""
         if not self._entries or (self._weight_limit and weight > self._weight_limit):
-            return
+            return None
         old = self._items.pop(key, None)
         self._weight += weight - (old[1] if old else 0)
         self._items[key] = (value, weight)
         while len(self._items) > self._entries or (self._weight_limit and self._weight > self._weight_limit):
             self._weight -= self._items.popitem(last=False)[1][1]
+        self._tell()
+        return old[0] if old else None
+
+    def _tell(self) -> None:
         self._count.set(len(self._items))
         self._bytes.set(self._weight)

@@ -9,25 +9,40 @@ from functools import lru_cache
 
 from flightsql_auth.policies import Grants
 
-from flightsql_server.model import INFORMATION_SCHEMA, LIVE_TABLE, VIEW, Catalog, Engine, Table
+from flightsql_server import planner
+from flightsql_server.model import (
+    INFORMATION_SCHEMA,
+    LIVE_TABLE,
+    TEMPORARY_TABLE,
+    VIEW,
+    Catalog,
+    Engine,
+    ForeignKey,
+    Table,
+    TableName,
+)
 
 _VERSIONS = itertools.count(2)
 SEARCH_ESCAPE = "\\"
-TABLE_TYPES = (LIVE_TABLE, VIEW)
+TABLE_TYPES = (LIVE_TABLE, TEMPORARY_TABLE, VIEW)
 
 
 class CurrentCatalog:
-    """The datasets' tables and the users' own. ``current`` is replaced, never changed; each has its own version."""
+    """The tables of datasets, of users and of operations.
+
+    ``current`` is replaced, never changed; each has its own version.
+    """
 
     def __init__(self, datasets: Catalog, engine: Engine) -> None:
         """Takes the users' tables from the engine; blocks."""
-        self._datasets = datasets
+        operations = {table.table_name: table for table in planner.operations_tables()}
+        self._lasting = {**datasets.tables, **operations}
         self._engine = engine
         self.current = self.with_tables(engine.user_tables())
 
     def with_tables(self, tables: Iterable[Table]) -> Catalog:
         """A catalog with these users' tables in the place of those there were."""
-        known = {**self._datasets.tables, **{table.table_name: table for table in tables}}
+        known = {**self._lasting, **{table.table_name: table for table in tables}}
         return Catalog(known, next(_VERSIONS))
 
     def refresh(self) -> None:
@@ -110,6 +125,32 @@ def tables(
         if _matches(schema_pattern, table.schema)
         and _matches(table_pattern, table.name)
         and (not wanted or table.kind in wanted)
+    ]
+
+
+def foreign_keys(
+    catalog: Catalog,
+    grants: Grants,
+    *,
+    holder: tuple[str | None, str | None, str | None] = (None, None, None),
+    target: tuple[str | None, str | None, str | None] = (None, None, None),
+) -> list[tuple[Table, ForeignKey]]:
+    """The foreign keys of visible tables that point to visible ones, each with the table that holds it.
+
+    ``holder`` and ``target`` are catalog, schema and table, compared exactly; None is any, and so is ``%``.
+    """
+
+    def fits(table: TableName, wanted: tuple[str | None, str | None, str | None]) -> bool:
+        found = (catalog.name, table.schema, table.name)
+        return all(one in (None, "%", mine) for one, mine in zip(wanted, found, strict=True))
+
+    seen = visible_tables(catalog, grants)
+    names = {table.table_name for table in seen}
+    return [
+        (table, key)
+        for table in seen
+        for key in table.foreign_keys
+        if key.table in names and fits(table.table_name, holder) and fits(key.table, target)
     ]
 
 

@@ -9,27 +9,24 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import TypeVar
+from functools import partial
 
 import pyarrow as pa
+from flightsql_auth.limits import Limits
+from flightsql_auth.restrictions import Writing
 
 from flightsql_server.data.conform import conform
-from flightsql_server.data.datasets import Dataset, engine_type
+from flightsql_server.data.datasets import Dataset
 from flightsql_server.data.ingest import Lane, Update, Writer
-from flightsql_server.errors import (
-    DiskFull,
-    InvalidTransaction,
-    LimitReached,
-    ResultTooLarge,
-    UnsupportedFeature,
-)
+from flightsql_server.errors import InvalidTransaction, LimitReached
 from flightsql_server.metrics import Metrics
 from flightsql_server.model import (
     BEGIN,
     COMMIT,
     DATASET,
+    EXPLAIN_ANALYZE,
     ROLLBACK,
     ROWS,
     TABLES,
@@ -40,15 +37,17 @@ from flightsql_server.model import (
     UserTransaction,
 )
 from flightsql_server.service import parameters
-from flightsql_server.service.admission import Admission, timed
+from flightsql_server.service.admission import Admission
+from flightsql_server.service.bounds import Bounds, StatementLimits
 from flightsql_server.service.catalog import CurrentCatalog
+from flightsql_server.service.inserts import fitting
 from flightsql_server.service.plans import COUNT, Inside, Plans, Prepared
 from flightsql_server.service.profiles import in_profile
-from flightsql_server.service.results import Results
+from flightsql_server.service.results import Result, Results
+from flightsql_server.service.temporary import TemporaryTables
 from flightsql_server.service.transactions import Open, Transactions
-
-T = TypeVar("T")
-_DISK_CHECK_SECONDS = 0.25
+from flightsql_server.service.workers import Workers
+from flightsql_server.service.write_checks import WriteChecks
 
 
 class Changes:
@@ -66,9 +65,11 @@ class Changes:
         admission: Admission,
         metrics: Metrics,
         *,
-        seconds: float,
+        limits: StatementLimits,
         staged_rows: int,
         results: Results,
+        temporary: TemporaryTables,
+        write_checks: WriteChecks,
         has_disk: Callable[[], bool],
     ) -> None:
         """``has_disk`` tells whether the disk has more free than is kept in reserve."""
@@ -78,13 +79,13 @@ class Changes:
         self.transactions = transactions
         self._writer = writer
         self._datasets = datasets
-        self._pool = pool
-        self._admission = admission
+        self._workers = Workers(pool, admission, metrics, limits, has_disk)
+        self.in_pool = self._workers.in_pool
         self._metrics = metrics
-        self._seconds = seconds
         self._staged_rows = staged_rows
-        self._has_disk = has_disk
         self.results = results
+        self.temporary = temporary
+        self.write_checks = write_checks
 
     async def prepare(self, call: Call, text: str, types: tuple[pa.DataType, ...] | None, one: Open | None) -> Prepared:
         """The statement as it stands in this transaction, or outside of any."""
@@ -95,7 +96,7 @@ class Changes:
 
     async def run(
         self, call: Call, prepared: Prepared, rows: Sequence[parameters.Bound], one: Open | None
-    ) -> tuple[int, pa.Table]:
+    ) -> tuple[int, Result]:
         """Runs a change, or any statement of a transaction, once for each row of parameters.
 
         Gives the number of rows it touched (of a query: its rows), and what it returns.
@@ -103,24 +104,28 @@ class Changes:
         effect = prepared.plan.effect
         if effect in (BEGIN, COMMIT, ROLLBACK):
             await self._control(call, effect, one)
-            return 0, COUNT.empty_table()
-        async with self._timed(call):
+            return 0, self.results.gather(COUNT, ())
+        if prepared.plan.target is not None:
+            self.temporary.note(call.principal.session_id, prepared.plan.target.schema)
+        async with self._workers.within(call, prepared.grants.limits) as most:
             if effect == DATASET:
                 return await self._insert(call, prepared, rows, one)
+            if prepared.plan.is_explained:
+                return await self._explain(call, prepared, rows[0], one)
             if one is None:
-                return await self._alone(call, prepared, rows)
+                return await self._alone(call, prepared, rows, most)
             async with self._inside(one):
-                return await self._step(one, prepared, rows)
+                return await self._step(one, prepared, rows, most)
 
     # ---- transactions
 
-    async def end(self, one: Open, *, commit: bool) -> None:
+    async def end(self, call: Call, one: Open, *, commit: bool) -> None:
         """Commits or rolls back; what can't be committed is rolled back and told."""
         async with one.lock:
             try:
                 if commit:
                     one.check()
-                    await self._commit(one)
+                    await self._commit(call, one)
             except BaseException:
                 await self.transactions.close(one, "rollback")
                 raise
@@ -134,14 +139,16 @@ class Changes:
         elif one is None:
             raise InvalidTransaction("There is no transaction.", hint="Begin one first.")
         else:
-            await self.end(one, commit=effect == COMMIT)
+            await self.end(call, one, commit=effect == COMMIT)
 
-    async def _commit(self, one: Open) -> None:
+    async def _commit(self, call: Call, one: Open) -> None:
         if one.staged:
             lane = Lane()
-            updates = [Update(self._datasets[name], batch, lane) for name, batch in one.staged]
-            done = self._writer.submit_together(updates)
-            await asyncio.wrap_future(done)
+            updates = []
+            for name, batch, writing in one.staged:
+                check = self.write_checks.of(call, name, writing)  # as the policy is now
+                updates.append(Update(self._datasets[name], batch, lane, guard=check))
+            await asyncio.wrap_future(self._writer.submit_together(updates))
         await self.in_pool(one.work.commit)
         if one.inside is not None:
             await self.in_pool(self._catalog.refresh)
@@ -159,17 +166,19 @@ class Changes:
             finally:
                 one.used = time.monotonic()
 
-    async def _step(self, one: Open, prepared: Prepared, rows: Sequence[parameters.Bound]) -> tuple[int, pa.Table]:
+    async def _step(
+        self, one: Open, prepared: Prepared, rows: Sequence[parameters.Bound], most: Bounds
+    ) -> tuple[int, Result]:
         """One statement of a transaction; its result is read to the end before the next may run."""
         plan = prepared.plan
         if not plan.effect:
-            table = await self._watched(one.work, lambda: self._read(one.work, prepared, rows[0]))
-            return table.num_rows, table
+            found = await self._workers.watched(one.work, lambda: self._read(one.work, prepared, rows[0], most))
+            return found.table.num_rows, found
         one.hold(ROWS)
-        changed = await self._watched(one.work, lambda: _change(one.work, prepared, rows))
+        changed = await self._workers.watched(one.work, lambda: self._change(one.work, prepared, rows, most))
         if plan.effect == TABLES:
             await self._look_inside(one)
-        return self._told(prepared, changed)
+        return await self._told(prepared, changed)
 
     async def _look_inside(self, one: Open) -> None:
         """The transaction has changed tables: from now on its statements see what it sees."""
@@ -187,49 +196,85 @@ class Changes:
         finally:
             await self.in_pool(work.close)
 
-    async def _alone(self, call: Call, prepared: Prepared, rows: Sequence[parameters.Bound]) -> tuple[int, pa.Table]:
+    async def _alone(
+        self, call: Call, prepared: Prepared, rows: Sequence[parameters.Bound], most: Bounds
+    ) -> tuple[int, Result]:
         """A change that commits by itself: all of its rows or none."""
 
         def begin_and_run(work: UserTransaction) -> Changed:
-            changed = _change(work, prepared, rows)
+            changed = self._change(work, prepared, rows, most)
             work.commit()
             return changed
 
-        async with self._admission.slot(), self._own(call) as work:
-            changed = await self._watched(work, lambda: begin_and_run(work))
+        async with self._workers.slot(), self._own(call) as work:
+            changed = await self._workers.watched(work, lambda: begin_and_run(work))
         if prepared.plan.effect == TABLES:
             await self.in_pool(self._catalog.refresh)
-        return self._told(prepared, changed)
+        return await self._told(prepared, changed)
 
-    def _told(self, prepared: Prepared, changed: Changed) -> tuple[int, pa.Table]:
+    def _change(
+        self, work: UserTransaction, prepared: Prepared, rows: Sequence[parameters.Bound], most: Bounds
+    ) -> Changed:
+        plan = prepared.plan
+        if plan.effect == TABLES and plan.target is not None:
+            work.make_schema(plan.target.schema)
+        changed = work.change(prepared.sql, [bound.values for bound in rows], returning=bool(plan.describe))
+        if changed.returned is not None:
+            most.check(self._metrics, changed.returned.num_rows, changed.returned.nbytes)
+        return changed
+
+    async def _told(self, prepared: Prepared, changed: Changed) -> tuple[int, Result]:
         self._metrics.changed_rows.inc(changed.count)
         if changed.returned is None:
-            return changed.count, _counted(changed.count)
-        return changed.count, changed.returned.cast(prepared.schema)
+            return changed.count, self._counted(changed.count)
+        returned, schema = changed.returned, prepared.schema
+        return changed.count, await self.in_pool(
+            lambda: self.results.gather(schema, returned.cast(schema).to_batches())
+        )
 
-    def _read(self, work: UserTransaction, prepared: Prepared, bound: parameters.Bound) -> pa.Table:
-        batches, size = [], 0
-        for batch in work.read(prepared.sql, bound.values, prepared.batch_rows):
-            size += batch.nbytes
-            if not self.results.has_room(size):
-                raise ResultTooLarge(
-                    "The result is too large for a transaction, where it is read to the end first.",
-                    hint="Ask for less, or ask outside of the transaction.",
-                )
-            batches.append(in_profile(batch, prepared.schema) if prepared.cast else batch)
-        return pa.Table.from_batches(batches, prepared.schema)
+    def _counted(self, count: int) -> Result:
+        """What a change answers that returns no rows."""
+        return self.results.gather(COUNT, [pa.record_batch([pa.array([count], pa.int64())], schema=COUNT)])
+
+    def _read(self, work: UserTransaction, prepared: Prepared, bound: parameters.Bound, most: Bounds) -> Result:
+        rows = work.read(prepared.sql, bound.values, prepared.batch_rows)
+        batches = most.checked(self._metrics, rows, prepared.options.max_rows)
+        if prepared.cast:
+            batches = (in_profile(batch, prepared.schema) for batch in batches)
+        return self.results.gather(prepared.schema, batches)
+
+    async def _explain(
+        self, call: Call, prepared: Prepared, bound: parameters.Bound, one: Open | None
+    ) -> tuple[int, Result]:
+        """How the engine runs a query; nothing is kept of the query's own rows."""
+        analyze = prepared.plan.effect == EXPLAIN_ANALYZE
+
+        def explain(work: UserTransaction) -> Result:
+            table = work.explain(prepared.sql, bound.values, analyze=analyze)
+            return self.results.gather(prepared.schema, table.cast(prepared.schema).to_batches())
+
+        if one is not None:
+            async with self._inside(one):
+                found = await self._workers.watched(one.work, lambda: explain(one.work))
+        else:
+            async with self._workers.slot(), self._own(call) as work:
+                found = await self._workers.watched(work, lambda: explain(work))
+        return found.table.num_rows, found
 
     async def append(
         self,
         call: Call,
+        limits: Limits,
         one: Open | None,
+        schema: str,
         step: Callable[[UserTransaction, Catalog], Awaitable[tuple[int, bool]]],
     ) -> int:
-        """Runs ``step``, which appends rows to a table of the user's own, as one change; gives how many there were.
+        """Runs ``step``, which appends rows to a table of the user's ``schema``, as one change; gives how many.
 
         It is given the transaction and the catalog as it is there, and tells the count and whether it made a table.
         """
-        async with self._timed(call):
+        self.temporary.note(call.principal.session_id, schema)
+        async with self._workers.within(call, limits):
             if one is not None:
                 async with self._inside(one):
                     one.hold(ROWS)
@@ -238,7 +283,7 @@ class Changes:
                     if made:
                         await self._look_inside(one)
                     return count
-            async with self._admission.slot(), self._own(call) as work:
+            async with self._workers.slot(), self._own(call) as work:
                 count, made = await step(work, self._catalog.current)
                 await self.in_pool(work.commit)
         if made:
@@ -249,11 +294,12 @@ class Changes:
 
     async def _insert(
         self, call: Call, prepared: Prepared, rows: Sequence[parameters.Bound], one: Open | None
-    ) -> tuple[int, pa.Table]:
+    ) -> tuple[int, Result]:
         """INSERT into a live dataset: the rows of its query go to the writer, now or when the transaction commits."""
         assert prepared.plan.target is not None
         dataset = self._datasets[prepared.plan.target.name]
-        query = replace(prepared, sql=_fitting(prepared, dataset), cast=False)
+        query = replace(prepared, sql=fitting(prepared, dataset), cast=False)
+        check = self.write_checks.of(call, dataset.name, "insert")
 
         def read(work: UserTransaction) -> list[pa.RecordBatch]:
             batches: list[pa.RecordBatch] = []
@@ -263,34 +309,53 @@ class Changes:
                     count += batch.num_rows
                     self._check_staged(count)  # the writer takes them together, so they wait in memory
                     batches.append(batch)
-            return [conform(batch, dataset) for batch in batches if batch.num_rows]
+            found = [conform(batch, dataset) for batch in batches if batch.num_rows]
+            if check is not None:
+                for batch in found:
+                    check.at_the_door(batch)
+            return found
 
         if one is None:
             async with self._own(call) as work:
-                batches = await self._watched(work, lambda: read(work))
+                batches = await self._workers.watched(work, lambda: read(work))
             lane = Lane()
-            updates = [Update(dataset, batch, lane) for batch in batches]
+            updates = [Update(dataset, batch, lane, guard=check) for batch in batches]
             if updates:
                 await asyncio.wrap_future(self._writer.submit_together(updates))
         else:
             async with self._inside(one):
                 one.hold(DATASET)
-                batches = await self._watched(one.work, lambda: read(one.work))
-                self._stage(one, dataset, batches)
+                batches = await self._workers.watched(one.work, lambda: read(one.work))
+                self._stage(one, dataset, batches, "insert")
         count = sum(batch.num_rows for batch in batches)
-        return count, _counted(count)
+        return count, self._counted(count)
 
-    async def hold_back(self, one: Open, dataset: Dataset, batches: Sequence[pa.RecordBatch]) -> None:
-        """Rows for a live dataset that come by an ingest inside of a transaction."""
-        async with self._inside(one):
+    async def hold_back(
+        self, call: Call, limits: Limits, one: Open, dataset: Dataset, batches: AsyncIterator[pa.RecordBatch]
+    ) -> int:
+        """Rows for a live dataset that come by an ingest inside of a transaction; gives how many there were."""
+        count = 0
+        check = self.write_checks.of(call, dataset.name, "ingest")
+
+        def fit(batch: pa.RecordBatch) -> pa.RecordBatch:
+            fitting = conform(batch, dataset)
+            if check is not None:
+                check.at_the_door(fitting)
+            return fitting
+
+        async with self._workers.within(call, limits), self._inside(one):
             one.hold(DATASET)
-            self._stage(one, dataset, batches)
+            async for batch in batches:
+                if batch.num_rows:
+                    self._stage(one, dataset, [await self.in_pool(partial(fit, batch))], "ingest")
+                    count += batch.num_rows
+        return count
 
-    def _stage(self, one: Open, dataset: Dataset, batches: Sequence[pa.RecordBatch]) -> None:
+    def _stage(self, one: Open, dataset: Dataset, batches: Sequence[pa.RecordBatch], writing: Writing) -> None:
         """Holds rows back until the transaction commits; LimitReached when there are too many."""
-        staged = sum(batch.num_rows for _, batch in one.staged) + sum(batch.num_rows for batch in batches)
+        staged = sum(batch.num_rows for _, batch, _ in one.staged) + sum(batch.num_rows for batch in batches)
         self._check_staged(staged)
-        one.staged += [(dataset.name, batch) for batch in batches]
+        one.staged += [(dataset.name, batch, writing) for batch in batches]
 
     def _check_staged(self, rows: int) -> None:
         if rows > self._staged_rows:
@@ -298,79 +363,3 @@ class Changes:
             raise LimitReached(
                 f"A transaction holds back {self._staged_rows} rows at most.", hint="Commit in smaller parts."
             )
-
-    # ---- threads and time
-
-    def _timed(self, call: Call) -> AbstractAsyncContextManager[None]:
-        seconds = min(self._seconds, call.options.statement_timeout_seconds or self._seconds)
-        return timed(self._metrics, seconds, "Change less at a time.")
-
-    async def _watched(self, work: UserTransaction, step: Callable[[], T]) -> T:
-        """Runs the step in a worker thread; when this task is cancelled the engine is interrupted until it is back.
-
-        So it is when what it writes takes the disk's reserve: DiskFull.
-        """
-        self._check_disk()
-        running = asyncio.get_running_loop().run_in_executor(self._pool, step)
-        try:
-            while not running.done():
-                await asyncio.wait([running], timeout=_DISK_CHECK_SECONDS)
-                if not running.done():
-                    self._check_disk()
-            return running.result()
-        finally:
-            while not running.done():
-                work.cancel()
-                await asyncio.wait([running], timeout=0.05)
-            if not running.cancelled():
-                running.exception()
-
-    def _check_disk(self) -> None:
-        if not self._has_disk():
-            self._metrics.limit("ingest.reserve_bytes")
-            raise DiskFull("The server's disk is nearly full.", hint="Try again when there is room.")
-
-    async def in_pool(self, step: Callable[[], T]) -> T:
-        """Runs the step in a worker thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, step)
-
-
-def _counted(count: int) -> pa.Table:
-    """What a change answers that returns no rows."""
-    return pa.table([pa.array([count], pa.int64())], schema=COUNT)
-
-
-def _change(work: UserTransaction, prepared: Prepared, rows: Sequence[parameters.Bound]) -> Changed:
-    plan = prepared.plan
-    if plan.effect == TABLES and plan.target is not None:
-        work.make_schema(plan.target.schema)
-    return work.change(prepared.sql, [bound.values for bound in rows], returning=bool(plan.describe))
-
-
-def _fitting(prepared: Prepared, dataset: Dataset) -> str:
-    """The query for a dataset's rows under the dataset's names, cast where SQL would cast and nothing is lost.
-
-    A text becomes what it stands for, and a number a float; all else stays as it is, for ``conform`` to judge.
-    """
-    columns, schema = prepared.plan.columns, prepared.schema
-    if len(columns) != len(schema):
-        raise UnsupportedFeature(
-            f"The INSERT gives {len(schema)} values for {len(columns)} columns.", hint="Give one for each column."
-        )
-    given = [f"c{i}" for i in range(len(columns))]
-    parts = []
-    for column in dataset.columns:
-        name = '"' + column.name + '"'
-        sql_type = engine_type(column.type)
-        if column.name not in columns:
-            parts.append(f"CAST(NULL AS {sql_type}) AS {name}")
-            continue
-        place = columns.index(column.name)
-        type_ = schema.field(place).type
-        text = pa.types.is_string(type_) and not pa.types.is_string(column.type)
-        number = pa.types.is_floating(column.type) and (pa.types.is_decimal(type_) or pa.types.is_integer(type_))
-        null = pa.types.is_null(type_)
-        naive = pa.types.is_date(type_) and pa.types.is_timestamp(column.type)
-        parts.append(f"CAST({given[place]} AS {sql_type}) AS {name}" if text or number or null or naive
-                     else f"{given[place]} AS {name}")  # fmt: skip
-    return f"SELECT {', '.join(parts)} FROM ({prepared.sql}) AS given({', '.join(given)})"

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from flightsql_server.data.conform import decoded
 from flightsql_server.errors import InvalidParameter, UnsupportedFeature
 from flightsql_server.service.profiles import JDBC
 
@@ -49,6 +50,23 @@ def bind(batch: pa.RecordBatch) -> Bound:
     return Bound(types, values, sink.getvalue().to_pybytes())
 
 
+def bind_each(batch: pa.RecordBatch, first: Bound | None) -> list[Bound]:
+    """The values of each row; ``first`` is the stream's first row, if that came in an earlier batch.
+
+    A union is taken as what it holds: so some drivers send values whose type they weren't told. UnsupportedFeature for
+    one that holds another type in another row, since one statement serves all of them.
+    """
+    if not any(map(pa.types.is_union, batch.schema.types)):
+        return [bind(batch.slice(i, 1)) for i in range(batch.num_rows)]
+    rows = []
+    for i in range(batch.num_rows):
+        held = [_held(column, i) for column in batch.columns]
+        rows.append(bind(pa.RecordBatch.from_arrays(held, names=batch.schema.names)))
+    if any(row.types != (first or rows[0]).types for row in rows):
+        raise UnsupportedFeature("A parameter is of another type in another row.", hint="Send those rows apart.")
+    return rows
+
+
 def reopen(content: bytes) -> Bound:
     """What ``bind`` gave, from its content; only for content that was sealed here."""
     if not content:
@@ -59,17 +77,34 @@ def reopen(content: bytes) -> Bound:
 def schema_of(types: tuple[pa.DataType, ...], wire_profile: str) -> pa.Schema:
     """The parameters as clients are told of them: nullable, numbered from 1 on.
 
-    The stock Java driver writes timestamps as milliseconds whatever it is told, so it is told of milliseconds.
+    The stock Java driver writes timestamps and times as milliseconds whatever it is told, so it is told of those.
     """
-    told = [pa.timestamp("ms") if wire_profile == JDBC and pa.types.is_timestamp(type_) else type_ for type_ in types]
+    told = [_in_milliseconds(type_) if wire_profile == JDBC else type_ for type_ in types]
     return pa.schema([pa.field(f"parameter_{number}", type_) for number, type_ in enumerate(told, 1)])
+
+
+def _in_milliseconds(type_: pa.DataType) -> pa.DataType:
+    if pa.types.is_timestamp(type_):
+        return pa.timestamp("ms")
+    return pa.time32("ms") if pa.types.is_time(type_) else type_
+
+
+def _held(column: pa.Array, row: int) -> pa.Array:
+    """The column's row, of a union as the type that it holds. Arrow tells the kinds of whole unions, not of slices."""
+    type_ = column.type
+    if not pa.types.is_union(type_):
+        return column.slice(row, 1)
+    child = column.field(type_.type_codes.index(column.type_codes[row].as_py()))
+    return _held(child, column.offsets[row].as_py() if type_.mode == "dense" else row)
 
 
 def _value(column: pa.Array) -> object:
     """The one value of a column, as Python and the engine's casts hold it exactly."""
     type_ = column.type
     if pa.types.is_dictionary(type_):
-        return _value(column.dictionary_decode())
+        return _value(decoded(column))
+    if pa.types.is_union(type_):
+        raise UnsupportedFeature(f"A parameter can't have {type_} inside.", hint="Cast it before sending.")
     if isinstance(type_, pa.BaseExtensionType):
         value = column[0].as_py()
         return None if value is None else str(value)

@@ -48,10 +48,11 @@ def wrap_sql(profile: str, sql: str, schema: pa.Schema) -> str:
 
 def wire_schema(profile: str, schema: pa.Schema) -> pa.Schema:
     """The schema that the profile sends for rows of ``schema``."""
-    kinds = {JDBC: _jdbc_type, GRAFANA: _grafana_type}
-    if profile not in kinds:
-        return schema
-    return pa.schema([field.with_type(kinds[profile](field.type)) for field in schema])
+    if profile == JDBC:
+        return pa.schema([_jdbc_field(field) for field in schema])
+    if profile == GRAFANA:
+        return pa.schema([field.with_type(_grafana_type(field.type)) for field in schema])
+    return schema
 
 
 def in_profile(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
@@ -63,6 +64,15 @@ def in_profile(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
             "A time lies outside of 1677 to 2262, which is all that the wire profile can show.",
             hint="Leave it out, or choose the profile standard.",
         ) from error
+
+
+def _jdbc_field(field: pa.Field) -> pa.Field:
+    """Of a decimal's type the driver shows no precision and no scale, but those that the column's metadata name."""
+    type_ = _jdbc_type(field.type)
+    if not pa.types.is_decimal(type_):
+        return field.with_type(type_)
+    sizes = {"PRECISION": type_.precision, "SCALE": type_.scale}
+    return field.with_metadata({f"ARROW:FLIGHT:SQL:{name}": str(size) for name, size in sizes.items()})
 
 
 def _jdbc_type(type_: pa.DataType) -> pa.DataType:

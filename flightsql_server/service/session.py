@@ -21,7 +21,7 @@ from flightsql_auth.principals import Principal
 from flightsql_server import planner
 from flightsql_server.errors import InvalidParameter, InvalidStatementHandle, ResultTooLarge
 from flightsql_server.metrics import Metrics
-from flightsql_server.model import CATALOG, Call, SessionOptions
+from flightsql_server.model import CATALOG, Call, Entry, SessionOptions
 from flightsql_server.service.parameters import Bound
 from flightsql_server.service.profiles import STANDARD, checked_profile, profile_of_agent
 
@@ -71,8 +71,11 @@ class Sessions:
         self._with_token: set[str] = set()
         self._dialects = frozenset(planner.dialects())
 
-    def call(self, principal: Principal, headers: Mapping[str, str], peer: str) -> Call:
-        """The call as headers, session, user and server defaults make it; InvalidParameter for an unknown choice."""
+    def call(self, principal: Principal, headers: Mapping[str, str], peer: str, entry: Entry | None = None) -> Call:
+        """The call as headers, session, user and server defaults make it; InvalidParameter for an unknown choice.
+
+        ``entry`` is the one of the audit trail for this call.
+        """
         key = principal.session_id or f"{principal.name} {peer}"
         options = self.options(principal, key)
         dialect = headers.get(DIALECT_HEADER) or options.dialect
@@ -86,13 +89,15 @@ class Sessions:
             principal=principal,
             session_key=key,
             options=options,
-            dialect=self._checked_dialect(dialect),
+            dialect=self.checked_dialect(dialect),
             wire_profile=checked_profile(profile or STANDARD),
             compression=None if compression == "none" else compression,
             peer=peer,
+            entry=entry or Entry(""),
         )
 
-    def _checked_dialect(self, name: str) -> str:
+    def checked_dialect(self, name: str) -> str:
+        """The dialect as it is called here; InvalidParameter listing those that exist."""
         lowered = name.lower()
         if lowered not in self._dialects:
             raise InvalidParameter(f"There is no SQL dialect {name[:40]!r}.", hint=_one_of(sorted(self._dialects)))
@@ -116,7 +121,7 @@ class Sessions:
         if name == "schema":
             return options.with_(schema=value or "")
         if name == "dialect":
-            return options.with_(dialect=self._checked_dialect(value) if value else "")
+            return options.with_(dialect=self.checked_dialect(value) if value else "")
         if name == "wire_profile":
             return options.with_(wire_profile=checked_profile(value) if value else "")
         if name == "compression":
@@ -179,10 +184,10 @@ class Sessions:
         return text
 
     def close_prepared(self, call: Call, handle: bytes) -> None:
-        """Forgets a handle; one that is not there is an InvalidStatementHandle."""
-        self.prepared_text(call, handle)
-        mine = self._prepared[call.session_key]
-        del mine[handle]
+        """Forgets a handle. One that is not there is closed already: it may have gone with the process before this."""
+        mine = self._prepared.get(call.session_key, OrderedDict())
+        if mine.pop(handle, None) is None:
+            return
         if not mine:
             del self._prepared[call.session_key]
         self._metrics.prepared_statements.dec()

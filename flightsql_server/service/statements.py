@@ -10,7 +10,6 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 import pyarrow as pa
@@ -19,7 +18,8 @@ from flightsql_server.errors import ResultTooLarge
 from flightsql_server.metrics import Metrics
 from flightsql_server.model import Call, Engine, TableName
 from flightsql_server.service import profiles
-from flightsql_server.service.admission import Admission, timed
+from flightsql_server.service.admission import Admission, settled, timed
+from flightsql_server.service.bounds import Bounds, StatementLimits, bounds
 from flightsql_server.service.caches import BoundedCache, Encoded
 from flightsql_server.service.catalog import CurrentCatalog
 from flightsql_server.service.parameters import NOTHING, Bound
@@ -41,17 +41,6 @@ class Encoder(Protocol):
 
 EncoderFactory = Callable[[pa.Schema, str | None], Encoder]
 Send = Callable[[bytes], Awaitable[None]]
-
-
-@dataclass(frozen=True, slots=True)
-class StatementLimits:
-    """See the ``query`` and ``cache`` sections of the settings; 0 rows or bytes: no limit."""
-
-    seconds: float = 600.0
-    result_rows: int = 0
-    result_bytes: int = 0
-    row_bytes: int = 64 * 1024 * 1024
-    cached_result_bytes: int = 256 * 1024
 
 
 class Statements:
@@ -84,7 +73,7 @@ class Statements:
         self._limits = limits
         self._results = results
         # The newest answer to each question, whatever has changed since: for sessions that take one of a certain age.
-        self._newest: BoundedCache[tuple[Encoded, float]] = BoundedCache("newest", metrics, entries=newest)
+        self._newest: BoundedCache[tuple[tuple[object, ...], float]] = BoundedCache("newest", metrics, entries=newest)
         self._seconds = {stage: metrics.stage_seconds.labels(stage) for stage in ("first_rows", "stream")}
 
     async def run(
@@ -95,20 +84,23 @@ class Statements:
         The statement's seconds count until the last message is sent, so a reader that stalls is cut off as well. The
         statement is interrupted when this coroutine is cancelled or fails.
         """
-        key = self._result_key(prepared, call.compression, bound)
+        key = self._result_key(call, prepared, bound)
+        role = prepared.grants.limits
+        most = bounds(self._limits, role, call.options)
         if key is not None:
             kept = self._results.get(key) or self._stale(key, call.options.max_staleness_ms)
             if kept is not None:
+                # It may have been made for somebody who is given more.
+                most.check(self._metrics, kept.rows, sum(map(len, kept.messages)))
                 for message in kept.messages:
                     await send(message)
                 return kept.rows
-        seconds = min(self._limits.seconds, call.options.statement_timeout_seconds or self._limits.seconds)
-        try:
-            async with timed(self._metrics, seconds, "Ask for less."), self._admission.slot():
-                return await self._run(call, prepared, make_encoder, send, key, bound)
-        except asyncio.CancelledError:
-            self._metrics.statements_stopped.labels("client_gone").inc()
-            raise
+        async with (
+            timed(self._metrics, most.seconds, "Ask for less.", most.seconds_name),
+            self._admission.turn(call.principal.name, role.concurrent),
+            self._admission.slot(),
+        ):
+            return await self._run(call, prepared, make_encoder, send, key, bound, most)
 
     async def _run(
         self,
@@ -118,6 +110,7 @@ class Statements:
         send: Send,
         key: tuple[object, ...] | None,
         bound: Bound,
+        most: Bounds,
     ) -> int:
         running = _Running(self._engine, prepared, bound, make_encoder(prepared.schema, call.compression))
         started = time.perf_counter()
@@ -131,7 +124,8 @@ class Statements:
                 self._keep(key, messages, running.rows)
             while True:
                 sent += sum(map(len, messages))
-                self._check_size(running.rows, sent, max(map(len, messages), default=0))
+                self._check_length(max(map(len, messages), default=0))
+                most.check(self._metrics, running.rows, sent)
                 # The next rows are made while these are on their way.
                 last = running.ended
                 if not last:
@@ -150,38 +144,29 @@ class Statements:
 
     async def _stop(self, running: _Running, step: asyncio.Future[list[bytes]]) -> None:
         """Ends the statement; while a worker is in it, interrupts until the worker comes back."""
-        while not step.done():
-            running.cancel()
-            await asyncio.wait([step], timeout=0.05)
+        await settled(step, running.cancel)
         running.close()
-        if not step.cancelled():
-            step.exception()
 
-    def _check_size(self, rows: int, sent: int, longest: int) -> None:
+    def _check_length(self, longest: int) -> None:
         if longest > self._limits.row_bytes:
             self._metrics.limit("query.row_bytes")
             raise ResultTooLarge("A row of the result is too long to be sent.", hint="Select shorter values.")
-        if self._limits.result_rows and rows > self._limits.result_rows:
-            self._metrics.limit("query.result_rows")
-            raise ResultTooLarge(f"The result has more than {self._limits.result_rows} rows.", hint="Add a LIMIT.")
-        if self._limits.result_bytes and sent > self._limits.result_bytes:
-            self._metrics.limit("query.result_bytes")
-            raise ResultTooLarge(f"The result has more than {self._limits.result_bytes} bytes.", hint="Ask for less.")
 
-    def _result_key(self, prepared: Prepared, compression: str | None, bound: Bound) -> tuple[object, ...] | None:
+    def _result_key(self, call: Call, prepared: Prepared, bound: Bound) -> tuple[object, ...] | None:
         """What the bytes of a result depend on; None when they depend on more than can be named."""
         plan = prepared.plan
         if plan.volatile or not self._limits.cached_result_bytes:
             return None
         versions = []
-        for name in plan.tables:
+        for name in (*plan.tables, *plan.policy_tables):
             version = self._version(name)
             if version is None:
                 return None
             versions.append(version)
         options = prepared.options
-        question = (prepared.sql, options.time_zone, options.max_rows, prepared.schema, compression, bound.content)
-        return (*question, tuple(versions))
+        # Schemas are equal that differ in metadata alone, so the profile counts as well.
+        wire = (prepared.schema, call.wire_profile, call.compression)
+        return (prepared.sql, options.time_zone, options.max_rows, *wire, bound.content, tuple(versions))
 
     def _version(self, name: TableName) -> int | None:
         table = self._catalog.current.tables.get(name)
@@ -190,16 +175,17 @@ class Statements:
     def _keep(self, key: tuple[object, ...], messages: list[bytes], rows: int) -> None:
         size = sum(map(len, messages))
         if size <= self._limits.cached_result_bytes:
-            encoded = Encoded(tuple(messages), rows)
-            self._results.put(key, encoded, size)
-            self._newest.put(key[:-1], (encoded, time.monotonic()))
+            before = self._newest.put(key[:-1], (key, time.monotonic()))
+            if before is not None and before[0] != key:
+                self._results.discard(before[0])  # versions only rise: nobody asks for it again
+            self._results.put(key, Encoded(tuple(messages), rows), size)
 
     def _stale(self, key: tuple[object, ...], max_staleness_ms: int) -> Encoded | None:
         """An answer of before the last change, if the session takes one so old."""
         found = self._newest.get(key[:-1]) if max_staleness_ms else None
         if found is None or (time.monotonic() - found[1]) * 1000 > max_staleness_ms:
             return None
-        return found[0]
+        return self._results.get(found[0])
 
     def _submit(self, work: Callable[[], list[bytes]]) -> asyncio.Future[list[bytes]]:
         return asyncio.get_running_loop().run_in_executor(self._pool, work)

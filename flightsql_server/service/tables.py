@@ -10,8 +10,15 @@ import pyarrow as pa
 from flightsql_auth.policies import Grants
 
 from flightsql_server import planner
-from flightsql_server.data.conform import fit
-from flightsql_server.errors import AccessDenied, DuplicateTable, InvalidParameter, UndefinedTable, UnsupportedFeature
+from flightsql_server.data.conform import decoded, fit
+from flightsql_server.errors import (
+    AccessDenied,
+    DuplicateTable,
+    InvalidParameter,
+    InvalidTransaction,
+    UndefinedTable,
+    UnsupportedFeature,
+)
 from flightsql_server.model import Call, Catalog, Column, TableName, UserTransaction
 from flightsql_server.service.changes import Changes
 from flightsql_server.service.transactions import Open
@@ -26,6 +33,7 @@ class Target:
     create: bool
     append: bool
     replace: bool
+    temporary: bool = False
 
 
 async def append(
@@ -43,9 +51,12 @@ async def append(
     """
     if not grants.create:
         raise AccessDenied("You may not create tables.", hint="Ask for a role with create.")
-    if target.schema not in ("", grants.own):
-        raise AccessDenied(f"You may write to your own schema, {grants.own}, only.", hint="Leave the schema out.")
-    name = TableName(grants.own, target.table)
+    home = grants.temporary if target.temporary or (target.schema and target.schema == grants.temporary) else grants.own
+    if not home:
+        raise InvalidTransaction("A temporary table needs a session.", hint="Log in by a handshake.")
+    if target.schema not in ("", home):
+        raise AccessDenied(f"You may write to your own schema, {home}, only.", hint="Leave the schema out.")
+    name = TableName(home, target.table)
 
     async def step(work: UserTransaction, catalog: Catalog) -> tuple[int, bool]:
         known = catalog.tables.get(name)
@@ -67,7 +78,7 @@ async def append(
             await changes.in_pool(partial(_make, work, name, given))
         return count, made
 
-    return await changes.append(call, one, step)
+    return await changes.append(call, grants.limits, one, name.schema, step)
 
 
 def _append(work: UserTransaction, name: TableName, batch: pa.RecordBatch, columns: Sequence[Column]) -> int:
@@ -108,7 +119,7 @@ def _plain(batch: pa.RecordBatch) -> pa.RecordBatch:
     arrays, fields = [], []
     for array, field in zip(batch.columns, batch.schema, strict=True):
         type_ = _plain_type(field.type)
-        plain = array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
+        plain = decoded(array)
         if pa.types.is_interval(type_) and any(value and value.nanoseconds % 1_000 for value in plain.to_pylist()):
             raise InvalidParameter(f"Column {field.name} has intervals finer than microseconds.", hint="Round them.")
         try:

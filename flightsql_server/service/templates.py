@@ -41,7 +41,8 @@ def shape_of(text: str) -> Shape | None:
         return None
     parts = _LITERAL.split(text)
     pieces, values = tuple(parts[::2]), tuple(parts[1::2])
-    if not values or len(values) > _MOST_VALUES or any("'" in piece for piece in pieces):
+    # An empty text is NULL in some dialects, so what holds one is not of the shape of the others.
+    if not all(values) or not values or len(values) > _MOST_VALUES or any("'" in piece for piece in pieces):
         return None
     return Shape(pieces, values)
 

@@ -14,6 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import pyarrow as pa
+from flightsql_auth.principals import Principal
+from flightsql_auth.restrictions import Writing
 
 from flightsql_server.errors import InvalidTransaction, LimitReached, UnknownTransaction
 from flightsql_server.metrics import Metrics
@@ -32,14 +34,13 @@ class Open:
 
     id: bytes
     session_key: str
-    session_id: str | None
-    principal: str
+    caller: Principal
     work: UserTransaction
     used: float
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     holds: str = ""
     inside: Inside | None = None
-    staged: list[tuple[str, pa.RecordBatch]] = field(default_factory=list)
+    staged: list[tuple[str, pa.RecordBatch, Writing]] = field(default_factory=list)
     failed: bool = False
 
     def check(self) -> None:
@@ -85,14 +86,12 @@ class Transactions:
         if for_session and call.session_key in self._of_session:
             raise InvalidTransaction("The session is in a transaction already.", hint="Commit it or roll it back.")
         name = call.principal.name
-        if sum(one.principal == name for one in self._open.values()) >= self._per_user:
+        if sum(one.caller.name == name for one in self._open.values()) >= self._per_user:
             self._metrics.limit("transaction.per_user")
             raise LimitReached(f"You have {self._per_user} transactions open.", hint="End one of them.")
         loop = asyncio.get_running_loop()
         work = await loop.run_in_executor(self._pool, self._engine.begin, call.options)
-        opened = Open(
-            secrets.token_bytes(16), call.session_key, call.principal.session_id, name, work, time.monotonic()
-        )
+        opened = Open(secrets.token_bytes(16), call.session_key, call.principal, work, time.monotonic())
         if for_session and self._of_session.setdefault(call.session_key, opened) is not opened:
             await loop.run_in_executor(self._pool, work.close)
             raise InvalidTransaction("The session is in a transaction already.", hint="Commit it or roll it back.")
@@ -108,7 +107,7 @@ class Transactions:
         if not transaction_id:
             return self._of_session.get(call.session_key)
         found = self._open.get(transaction_id)
-        if found is None or found.session_key != call.session_key or found.principal != call.principal.name:
+        if found is None or found.session_key != call.session_key or found.caller.name != call.principal.name:
             raise UnknownTransaction("There is no such transaction.", hint="It may have ended: begin a new one.")
         return found
 
@@ -152,11 +151,11 @@ class Transactions:
         for one in [one for one in self._open.values() if one.session_key == session_key]:
             await self._end(one, "session")
 
-    async def end_idle(self, is_live: Callable[[str], bool]) -> None:
-        """Rolls back what has been asked nothing for too long, and what belongs to a session that is over."""
+    async def end_idle(self, may_go_on: Callable[[Principal], bool]) -> None:
+        """Rolls back what has been asked nothing for too long, and what belongs to somebody who is served no more."""
         limit = time.monotonic() - self._idle_seconds
         for one in list(self._open.values()):
-            if one.session_id is not None and not is_live(one.session_id):
+            if not may_go_on(one.caller):
                 await self._end(one, "session")
             elif one.used < limit and not one.lock.locked():
                 self._metrics.limit("transaction.idle_seconds")

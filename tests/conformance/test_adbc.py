@@ -13,7 +13,7 @@ from adbc_driver_manager import AdbcStatusCode, NotSupportedError, OperationalEr
 from adbc_driver_manager import Error as DriverError
 
 from flightsql_server.data.datasets import DATASETS
-from tests.conformance.clients import token_of
+from tests.conformance.clients import metric, token_of
 from tests.running import RunningServer, running_server
 
 
@@ -23,6 +23,7 @@ def asked(connection: flight_sql.Connection, sql: str) -> pa.Table:
         return cursor.fetch_arrow_table()
 
 
+@pytest.mark.covers("adbc", "CreatePreparedStatement", "PreparedStatementQuery", "TicketStatementQuery")
 def test_select_gives_arrow(server: RunningServer) -> None:
     with server.connect() as connection, connection.cursor() as cursor:
         cursor.execute("SELECT symbol, last_price FROM market_data ORDER BY symbol LIMIT 3")
@@ -82,6 +83,7 @@ def test_cookie_middleware(server: RunningServer) -> None:
 # ---- metadata
 
 
+@pytest.mark.covers("adbc", "GetCatalogs", "GetDbSchemas", "GetTables")
 def test_get_objects(server: RunningServer) -> None:
     with server.connect() as connection:
         (catalog,) = connection.adbc_get_objects(depth="all").read_all().to_pylist()
@@ -144,6 +146,7 @@ def test_get_table_schema_of_no_table(server: RunningServer, name: str) -> None:
     assert missing.value.status_code == AdbcStatusCode.NOT_FOUND
 
 
+@pytest.mark.covers("adbc", "GetTableTypes", "GetSqlInfo")
 def test_table_types_and_info(server: RunningServer) -> None:
     with server.connect() as connection:
         assert "BASE TABLE" in connection.adbc_get_table_types()
@@ -156,13 +159,18 @@ def test_table_types_and_info(server: RunningServer) -> None:
 # ---- statements
 
 
+@pytest.mark.covers("adbc", "CreatePreparedStatement", "ClosePreparedStatement")
 def test_prepare(server: RunningServer) -> None:
-    with server.connect() as connection, connection.cursor() as cursor:
-        parameters = cursor.adbc_prepare("SELECT count(*) AS n FROM market_data")
-        assert parameters is None or len(parameters) == 0
-        for _ in range(2):
-            cursor.execute("SELECT count(*) AS n FROM market_data")
-            assert cursor.fetchall() == [(500,)]
+    """The handle goes with its cursor."""
+    with server.connect() as connection:
+        with connection.cursor() as cursor:
+            parameters = cursor.adbc_prepare("SELECT count(*) AS n FROM market_data")
+            assert parameters is None or len(parameters) == 0
+            for _ in range(2):
+                cursor.execute("SELECT count(*) AS n FROM market_data")
+                assert cursor.fetchall() == [(500,)]
+            open_ones = metric(server, "flightsql_prepared_statements")
+        assert metric(server, "flightsql_prepared_statements") < open_ones
 
 
 def test_execute_schema(server: RunningServer) -> None:
@@ -262,6 +270,7 @@ def test_time_out_ends_an_endless_query(server: RunningServer, endless: str) -> 
 # ---- rows in, and data frames
 
 
+@pytest.mark.covers("adbc", "StatementIngest")
 def test_ingest_appends(tmp_path_factory: pytest.TempPathFactory) -> None:
     with running_server(tmp_path_factory.mktemp("ingested")) as own, own.connect("admin") as connection:
         rows = pa.table(
@@ -289,6 +298,7 @@ def test_ingest_appends(tmp_path_factory: pytest.TempPathFactory) -> None:
             assert refused.value.status_code == AdbcStatusCode.UNAUTHORIZED
 
 
+@pytest.mark.covers("frames", "CreatePreparedStatement", "PreparedStatementQuery", "TicketStatementQuery")
 def test_pandas(server: RunningServer) -> None:
     with server.connect() as connection, connection.cursor() as cursor:
         cursor.execute("SELECT symbol, last_price, timestamp FROM market_data ORDER BY symbol")
@@ -298,6 +308,7 @@ def test_pandas(server: RunningServer) -> None:
     assert frame["last_price"].dtype == "float64"
 
 
+@pytest.mark.covers("frames", "CreatePreparedStatement", "PreparedStatementQuery", "TicketStatementQuery")
 def test_polars(server: RunningServer) -> None:
     with server.connect() as connection:
         frame = polars.read_database("SELECT * FROM positions ORDER BY account, symbol", connection)

@@ -136,6 +136,7 @@ BAD_TERMS: dict[str, tuple[bytes, str]] = {
 }
 
 
+@pytest.mark.covers("grpc", "Plain")
 @pytest.mark.parametrize("name", BAD_TERMS)
 def test_terms_that_can_not_be_taken_refuse_the_batch(own: RunningServer, name: str) -> None:
     """Nothing of it is stored, nor of what follows; what came before was acknowledged and stays."""

@@ -20,7 +20,7 @@ from tests.conformance.putting import START
 from tests.running import CONFIG, RunningServer, running_server
 
 ROWS = 10
-MANY_SESSIONS = "[login]\nsessions_per_user = 200\n"
+MANY_SESSIONS = CONFIG.replace("[login]\n", "[login]\nsessions_per_user = 200\n")
 
 
 class Sent(NamedTuple):
@@ -85,7 +85,7 @@ def test_twenty_publishers_at_once(tmp_path: Path) -> None:
 @pytest.mark.timeout(600)
 def test_a_hundred_publishers_and_a_million_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The memory of the server does not grow with what has passed through it."""
-    (tmp_path / "test.toml").write_text(CONFIG + MANY_SESSIONS + '[engine]\nmemory_limit = "512MB"\n', encoding="utf-8")
+    (tmp_path / "test.toml").write_text(MANY_SESSIONS + '[engine]\nmemory_limit = "512MB"\n', encoding="utf-8")
     with running_server(tmp_path) as server:
         process = psutil.Process(server.process.pid)
         before = process.memory_info().rss
@@ -115,6 +115,7 @@ def test_a_hundred_publishers_and_a_million_rows(tmp_path: Path, capsys: pytest.
         assert max(seen) < half + 256 * 2**20, "the second half needs little more than the first"
 
 
+@pytest.mark.slow
 def test_a_fast_publisher_is_slowed_and_not_refused(tmp_path: Path) -> None:
     """With room for two batches only: all of 500 are stored in their order, and others are answered meanwhile."""
     (tmp_path / "test.toml").write_text(CONFIG + "[ingest]\nqueue_batches = 2\n", encoding="utf-8")

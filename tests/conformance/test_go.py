@@ -18,9 +18,16 @@ HERE = Path(__file__).parent / "go"
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    go = require("go")
-    built = tmp_path_factory.mktemp("go") / "client"
-    run([go, "build", "-C", HERE, "-mod=readonly", "-buildvcs=false", "-o", built, "."], GOWORK="off", **_home())
+    return build(HERE, tmp_path_factory.mktemp("go") / "client")
+
+
+def build(source: Path, built: Path) -> Path:
+    """Builds the program in that folder."""
+    run(
+        [require("go"), "build", "-C", source, "-mod=readonly", "-buildvcs=false", "-o", built, "."],
+        GOWORK="off",
+        **_home(),
+    )
     return built
 
 
@@ -54,6 +61,7 @@ def test_wrong_credentials_are_named(cases: Cases) -> None:
     assert cases.code("no credentials") == "Unauthenticated"
 
 
+@pytest.mark.covers("go", "StatementQuery", "TicketStatementQuery")
 def test_rows_are_those_of_arrow(server: RunningServer, cases: Cases) -> None:
     found = cases.value("select")
     wanted = arrow(server, "SELECT symbol, last_price, volume FROM market_data ORDER BY symbol").to_pylist()
@@ -85,6 +93,7 @@ def test_execute_schema(cases: Cases) -> None:
     ]
 
 
+@pytest.mark.covers("go", "CreatePreparedStatement", "PreparedStatementQuery", "ClosePreparedStatement")
 def test_prepared_statement_runs_twice(cases: Cases) -> None:
     assert cases.value("prepared") == [["n: int64"], [], [["500"]], [["500"]]]
 
@@ -107,6 +116,7 @@ def test_deadline_ends_a_query_and_not_the_connection(cases: Cases) -> None:
     assert cases.value("after errors") == [["1"]]
 
 
+@pytest.mark.covers("go", "GetCatalogs", "GetTables")
 def test_metadata(server: RunningServer, cases: Cases) -> None:
     assert cases.value("catalogs") == [["desk"]]
     assert cases.value("tables") == [["desk", "main", "market_data", "BASE TABLE"]]
@@ -115,6 +125,7 @@ def test_metadata(server: RunningServer, cases: Cases) -> None:
     assert {"market_data", "orders", "orders_history"} <= set(schemas)
 
 
+@pytest.mark.covers("go", "GetSqlInfo")
 def test_sql_info(cases: Cases) -> None:
     found = {int(code): value for code, value in cases.value("sql info")}
     assert set(found) == {0, 3, 8}
@@ -123,6 +134,7 @@ def test_sql_info(cases: Cases) -> None:
     assert cases.value("all sql info") >= len(wire.SqlInfo.keys())
 
 
+@pytest.mark.covers("go", "StatementUpdate", "PreparedStatementUpdate")
 def test_changes_are_counted(changes: Cases) -> None:
     assert [changes.value(name) for name in ("create", "insert", "update", "bound")] == [0, 2, 2, 3]
     assert changes.value("rows") == [["1", "z"], ["2", "z"], ["3", "n3"], ["4", "n4"], ["5", "n5"], ["11", "y"]]
@@ -132,6 +144,7 @@ def test_values_are_bound_to_a_query(changes: Cases) -> None:
     assert changes.value("bound query") == [["n4"]]
 
 
+@pytest.mark.covers("go", "BeginTransaction", "EndTransaction")
 def test_transactions_by_id(changes: Cases) -> None:
     assert changes.value("rollback") == [1, [["6"]], [["5"]]]
     assert changes.value("commit") == [1, [["6"]], [["5"]]]
@@ -139,3 +152,90 @@ def test_transactions_by_id(changes: Cases) -> None:
 
 def test_an_ended_transaction_is_refused_by_the_client(changes: Cases) -> None:
     assert changes.error("ended")
+
+
+@pytest.mark.covers("go", "StatementIngest")
+def test_rows_go_in_in_bulk(changes: Cases) -> None:
+    """The table is made for them, and they are appended to it when it is there."""
+    rows = [["1", "n1"], ["1", "n1"], ["2", "n2"], ["2", "n2"], ["3", "n3"], ["3", "n3"]]
+    assert changes.value("ingest") == [[3, 3], rows]
+
+
+# ---- commands that read
+
+
+@pytest.mark.covers("go", "GetDbSchemas", "GetTableTypes", "GetPrimaryKeys")
+def test_schemas_table_types_and_keys(cases: Cases) -> None:
+    assert cases.value("schemas")["rows"] == [["desk", "main"]]
+    assert cases.value("table types")["rows"] == [["BASE TABLE"], ["LOCAL TEMPORARY"], ["VIEW"]]
+    keys = cases.value("primary keys")["rows"]
+    assert [row[:4] + row[5:] for row in keys] == [
+        ["desk", "main", "positions", "account", "1"],
+        ["desk", "main", "positions", "symbol", "2"],
+    ]
+
+
+@pytest.mark.covers("go", "GetExportedKeys", "GetImportedKeys", "GetCrossReference")
+@pytest.mark.parametrize("case", ["exported keys", "imported keys", "cross reference"])
+def test_no_dataset_refers_to_another(cases: Cases, case: str) -> None:
+    found = cases.value(case)
+    assert found["rows"] == []
+    assert found["columns"][:4] == [
+        "pk_catalog_name: utf8",
+        "pk_db_schema_name: utf8",
+        "pk_table_name: utf8",
+        "pk_column_name: utf8",
+    ]
+    assert len(found["columns"]) == 13
+
+
+@pytest.mark.covers("go", "GetXdbcTypeInfo")
+def test_types_are_listed_by_code_and_name(cases: Cases) -> None:
+    every = [(int(row[1]), row[0]) for row in cases.value("all types")["rows"]]
+    assert every == sorted(every)
+    assert {(wire.XDBC_BIGINT, "BIGINT"), (wire.XDBC_VARCHAR, "VARCHAR")} < set(every)
+    found = [row[:3] for row in cases.value("types of a code")["rows"]]
+    assert found == [["BIGINT", "-5", "19"], ["UINTEGER", "-5", "10"]]
+
+
+# ---- actions
+
+
+@pytest.mark.covers("go", "CancelFlightInfo")
+def test_cancel_stops_a_result_without_end(cases: Cases) -> None:
+    assert cases.value("cancel") == ["CANCEL_STATUS_CANCELLED", "Canceled"]
+
+
+@pytest.mark.covers("go", "CancelQuery")
+def test_the_older_form_of_cancel_does_the_same(cases: Cases) -> None:
+    assert cases.value("cancel in the older form") == ["CANCEL_RESULT_CANCELLED", "Canceled"]
+
+
+@pytest.mark.covers("go", "RenewFlightEndpoint")
+def test_a_renewed_endpoint_gives_the_rows(cases: Cases) -> None:
+    assert cases.value("renewed") == [["7"]]
+
+
+@pytest.mark.covers("go", "SetSessionOptions", "GetSessionOptions", "CloseSession")
+def test_a_session_has_options_and_an_end(cases: Cases) -> None:
+    assert cases.value("session") == {
+        "refused": "INVALID_NAME",
+        "errors": 1,
+        "zone": "Asia/Tokyo",
+        "closed": "CLOSED",
+        "then": "Unauthenticated",
+    }
+
+
+@pytest.mark.covers("go", "StatementSubstraitPlan", "CreatePreparedSubstraitPlan")
+@pytest.mark.parametrize("case", ["substrait query", "substrait update", "prepared substrait"])
+def test_substrait_is_refused_by_its_code(cases: Cases, case: str) -> None:
+    assert cases.code(case) == "Unimplemented"
+    assert "[0A000]" in cases.error(case)
+
+
+@pytest.mark.covers("go", "BeginSavepoint", "EndSavepoint")
+@pytest.mark.parametrize("case", ["savepoint", "end of a savepoint"])
+def test_savepoints_are_refused_by_their_code(changes: Cases, case: str) -> None:
+    assert changes.code(case) == "Unimplemented"
+    assert "[0A000]" in changes.error(case)

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 import pytest
 
-from tests.components import require
 from tests.conformance.clients import Cases, arrow, metric, plain_rows, run, token_of
+from tests.conformance.java import login, program
 from tests.running import RunningServer
 
-HERE = Path(__file__).parent / "jdbc"
-OPEN = "--add-opens=java.base/java.nio=ALL-UNNAMED"
 VARCHAR, DOUBLE, BIGINT, DECIMAL, TIMESTAMP = 12, 8, -5, 3, 93
 TABLES = ["market_data", "market_data_history", "orders", "orders_history", "positions", "positions_history"]
-
-
 INCIDENTS = "flightsql_incidents_total"
 
 
@@ -28,15 +23,9 @@ def incidents(server: RunningServer) -> float:
 
 @pytest.fixture(scope="module")
 def cases(server: RunningServer, incidents: float, tmp_path_factory: pytest.TempPathFactory) -> Cases:
-    java, javac, maven = require("java"), require("javac"), require("maven")
-    build = tmp_path_factory.mktemp("jdbc")
-    run([javac, "-Xlint:all", "-Werror", "-d", build, HERE / "Client.java"])
-    found = build / "classpath"
-    run([maven, "-q", "-B", "-f", HERE / "pom.xml", "dependency:build-classpath", f"-Dmdep.outputFile={found}"])
-    classpath = f"{build}:{found.read_text(encoding='utf-8').strip()}"
     # A time zone with a summer time of its own: what arrives must not depend on where the client sits.
-    command = [java, "-Duser.timezone=Pacific/Auckland", OPEN, "-cp", classpath, "Client", "127.0.0.1", server.port]
-    return Cases(run([*map(str, command), "reader", "reader"], FLIGHT_TOKEN=token_of(server)))
+    command = program(tmp_path_factory.mktemp("jdbc"), "Client", zone="Pacific/Auckland")
+    return Cases(run([*command, *login(server, "reader")], FLIGHT_TOKEN=token_of(server)))
 
 
 def names(rows: list[dict[str, object]], column: str) -> list[object]:
@@ -53,6 +42,7 @@ def test_login_by_user_and_password(cases: Cases) -> None:
 
 def test_login_by_token(cases: Cases) -> None:
     assert cases.value("token") == [{"who": "reader"}]
+    assert cases.value("token as a password") == [{"who": "reader"}]
 
 
 def test_wrong_credentials_are_named(cases: Cases) -> None:
@@ -68,6 +58,7 @@ def test_search_escape_is_a_backslash(cases: Cases) -> None:
     assert cases.value("escape") == "\\"
 
 
+@pytest.mark.covers("jdbc", "GetCatalogs", "GetDbSchemas")
 def test_catalogs_and_schemas(cases: Cases) -> None:
     assert cases.value("catalogs") == [{"TABLE_CAT": "desk"}]
     schemas = cases.value("schemas")
@@ -76,6 +67,7 @@ def test_catalogs_and_schemas(cases: Cases) -> None:
     assert cases.value("schemas of no catalog") == []
 
 
+@pytest.mark.covers("jdbc", "GetTables", "GetTableTypes")
 def test_tables(cases: Cases) -> None:
     assert {"TABLE_TYPE": "BASE TABLE"} in cases.value("table types")
     tables = cases.value("tables")
@@ -125,6 +117,7 @@ def test_columns_by_pattern(cases: Cases) -> None:
     assert names(cases.value("columns by pattern"), "COLUMN_NAME") == ["bid_price", "ask_price", "last_price"]
 
 
+@pytest.mark.covers("jdbc", "GetPrimaryKeys")
 def test_primary_keys(cases: Cases) -> None:
     keys = cases.value("primary keys")
     assert [(row["COLUMN_NAME"], row["KEY_SEQ"]) for row in keys] == [("account", 1), ("symbol", 2)]
@@ -135,11 +128,13 @@ def test_primary_keys(cases: Cases) -> None:
     assert set(names(cases.value("primary keys of %"), "TABLE_NAME")) == set(TABLES)
 
 
+@pytest.mark.covers("jdbc", "GetImportedKeys", "GetExportedKeys", "GetCrossReference")
 @pytest.mark.parametrize("case", ["type info", "index info", "imported keys", "exported keys", "cross reference"])
 def test_what_there_is_none_of_is_empty(cases: Cases, case: str) -> None:
     assert cases.value(case) == []
 
 
+@pytest.mark.covers("jdbc", "GetSqlInfo")
 def test_no_metadata_method_fails(cases: Cases) -> None:
     found = cases.value("metadata methods")
     assert found["failures"] == {}
@@ -154,6 +149,7 @@ def test_no_metadata_method_fails(cases: Cases) -> None:
 # ---- rows
 
 
+@pytest.mark.covers("jdbc", "CreatePreparedStatement", "PreparedStatementQuery", "TicketStatementQuery")
 @pytest.mark.parametrize(
     ("table", "order", "types"),
     [
@@ -202,6 +198,11 @@ def test_nested_columns_arrive_as_text(cases: Cases) -> None:
     assert row[3] is None
 
 
+def test_uuids_arrive_as_text(cases: Cases) -> None:
+    found = cases.value("uuid")
+    assert (found["types"], found["rows"]) == ([VARCHAR], [["123e4567-e89b-12d3-a456-426614174000"]])
+
+
 def test_enums_arrive_as_text(cases: Cases) -> None:
     assert cases.value("enum") == {"names": ["side"], "types": [VARCHAR], "rows": [["buy"]]}
 
@@ -245,6 +246,11 @@ def test_execute_tells_a_query_from_an_update(cases: Cases) -> None:
 )
 def test_errors_have_code_and_sqlstate(cases: Cases, case: str, code: str) -> None:
     assert code in cases.error(case)
+
+
+def test_a_query_that_is_sent_as_an_update_harms_nothing(cases: Cases) -> None:
+    """The driver sees that rows come, and has no count to tell."""
+    assert cases.value("update that is a query") == [-1, [{"two": 2}]]
 
 
 def test_the_connection_outlives_errors(cases: Cases) -> None:
@@ -300,6 +306,7 @@ def test_set_catalog(cases: Cases) -> None:
     assert cases.value("set unknown catalog") == [{"c": "desk"}]
 
 
+@pytest.mark.covers("jdbc", "SetSessionOptions", "CloseSession")
 def test_catalog_in_the_url(cases: Cases) -> None:
     rows, _ = cases.value("catalog in the url")
     assert rows == [{"n": 500}]

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from tests.components import require
 from tests.conformance.clients import Cases, run
-from tests.conformance.test_jdbc import HERE, OPEN
+from tests.conformance.java import login, program
 from tests.running import running_server
 
 BIGINT, VARCHAR, DECIMAL, TIMESTAMP = -5, 12, 3, 93
@@ -16,17 +13,12 @@ BIGINT, VARCHAR, DECIMAL, TIMESTAMP = -5, 12, 3, 93
 
 @pytest.fixture(scope="module")
 def cases(tmp_path_factory: pytest.TempPathFactory) -> Cases:
-    java, javac, maven = require("java"), require("javac"), require("maven")
-    build = tmp_path_factory.mktemp("jdbc")
-    run([javac, "-Xlint:all", "-Werror", "-d", build, HERE / "Client.java", HERE / "Changes.java"])
-    found = build / "classpath"
-    run([maven, "-q", "-B", "-f", HERE / "pom.xml", "dependency:build-classpath", f"-Dmdep.outputFile={found}"])
-    classpath = f"{build}:{found.read_text(encoding='utf-8').strip()}"
+    command = program(tmp_path_factory.mktemp("jdbc"), "Changes")
     with running_server(tmp_path_factory.mktemp("own")) as server:
-        command: list[str | Path] = [java, "-Duser.timezone=UTC", OPEN, "-cp", classpath, "Changes", "127.0.0.1"]
-        return Cases(run([*command, str(server.port), "maker", "maker"]))
+        return Cases(run([*command, *login(server, "maker")]))
 
 
+@pytest.mark.covers("jdbc", "PreparedStatementUpdate")
 def test_counts_are_right(cases: Cases) -> None:
     assert [cases.value(name) for name in ("create", "insert", "update", "drop")] == [0, 2, 1, 0]
     assert cases.value("execute") == [False, 1]
@@ -38,7 +30,7 @@ def test_returned_rows_are_a_result(cases: Cases) -> None:
         {"id": 2, "note": "z", "price": "2.0000"},
         {"id": 3, "note": None, "price": None},
     ]
-    assert "[22000]" in cases.error("duplicate")
+    assert "[23505]" in cases.error("duplicate")
 
 
 def test_keys_make_tables_editable(cases: Cases) -> None:
@@ -53,6 +45,10 @@ def test_null_decimal_and_time_arrive_exactly(cases: Cases) -> None:
     """The driver writes every timestamp in milliseconds; in other servers 2026 became 1970."""
     assert cases.value("bound insert") == 1
     assert cases.value("bound row") == [{"none": True, "price": "12345.6789", "t": "2026-01-02 03:04:05.678"}]
+
+
+def test_dates_and_times_arrive_exactly(cases: Cases) -> None:
+    assert cases.value("bound dates") == [{"d": "2026-07-01", "t": "03:04:05", "z": "2026-07-01 03:04:05.678+00"}]
 
 
 def test_a_batch_is_one_change(cases: Cases) -> None:

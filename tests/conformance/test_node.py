@@ -1,6 +1,6 @@
-"""Node: an npm Flight SQL client, bare gRPC with its stock limits, and a trading service's feed by gRPC and Arrow.
+"""Node: npm Flight SQL clients, bare gRPC with its stock limits, and a trading service's feed by gRPC and Arrow.
 
-``node/client.js`` and ``node/feed.js`` run the cases; what they print is compared here.
+``node/client.js``, ``node/changes.js`` and ``node/feed.js`` run the cases; what they print is compared here.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import pytest
 
 from tests.commands import CLEAN
 from tests.components import require
-from tests.conformance.clients import Cases, arrow, plain_rows, run
-from tests.running import CONFIG, RunningServer, add_users
+from tests.conformance.clients import Cases, arrow, metric, plain_rows, run
+from tests.running import CONFIG, RunningServer, add_users, running_server
 
 HERE = Path(__file__).parent / "node"
 FOUR_MEBIBYTES = 4 * 1024 * 1024
@@ -25,9 +25,16 @@ START = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with the programs and what npm brought for them."""
+    build = install(tmp_path_factory.mktemp("node"))
+    for file in ("client.js", "changes.js", "feed.js", "wire.js"):
+        shutil.copy(HERE / file, build / file)
+    return build
+
+
+def install(build: Path) -> Path:
+    """The folder, with what npm brings."""
     require("node")
-    build = tmp_path_factory.mktemp("node")
-    for file in ("package.json", "package-lock.json", "client.js", "feed.js", "wire.js"):
+    for file in ("package.json", "package-lock.json"):
         shutil.copy(HERE / file, build / file)
     quiet = ("--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline", "--silent")
     run([require("npm"), "ci", "--prefix", build, *quiet])
@@ -47,6 +54,7 @@ def test_wrong_password_is_named(cases: Cases) -> None:
     assert "[28P01]" in cases.error("wrong password")
 
 
+@pytest.mark.covers("npm", "StatementQuery", "TicketStatementQuery")
 def test_rows_are_those_of_arrow(server: RunningServer, cases: Cases) -> None:
     sql = "SELECT symbol, bid_price, ask_price, last_price, volume FROM market_data ORDER BY symbol"
     assert cases.value("select") == plain_rows(arrow(server, sql))
@@ -60,6 +68,7 @@ def test_schema(server: RunningServer, cases: Cases) -> None:
     assert cases.value("schema") == arrow(server, "SELECT * FROM orders LIMIT 1").column_names
 
 
+@pytest.mark.covers("npm", "GetTables")
 def test_tables(cases: Cases) -> None:
     (table,) = cases.value("tables")
     assert (table["catalog"], table["schema"], table["tableName"]) == ("desk", "main", "market_data")
@@ -75,6 +84,65 @@ def test_messages_stay_below_the_stock_limit(cases: Cases) -> None:
     assert found["bytes"] > 3 * FOUR_MEBIBYTES
     assert found["messages"] > 4
     assert found["longest"] < FOUR_MEBIBYTES
+
+
+# ---- changes -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    with running_server(tmp_path_factory.mktemp("own")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module", params=["gizmodata", "firetiger", "lancedb"])
+def client(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def changes(own: RunningServer, programs: Path, client: str) -> Cases:
+    login = ("127.0.0.1", str(own.port), "maker", "maker")
+    return Cases(run([require("node"), programs / "changes.js", *login, client]))
+
+
+def test_changes_happen_once_and_are_counted(own: RunningServer, changes: Cases, client: str) -> None:
+    """Each goes out as a query and is fetched; the table has no key, so a row put in twice would be seen."""
+    steps = [changes.value(step) for step in ("create", "insert", "update", "delete", "returning")]
+    assert [step["answer"] for step in steps] == [[[0]], [[3]], [[2]], [[1]], [[4, "d"]]]
+    second, third, fourth = [2, "z", "2.2500"], [3, "z", None], [4, "d", "0.0000"]
+    assert [step["held"] for step in steps] == [
+        [],
+        [[1, "a", "1.5000"], [2, None, "2.2500"], [3, "c", None]],
+        [[1, "a", "1.5000"], second, third],
+        [second, third],
+        [second, third, fourth],
+    ]
+    assert changes.value("many") == [[50, 50]]
+    assert arrow(own, f"SELECT count(*) AS n FROM many_{client}", "maker").to_pydict() == {"n": [50]}
+
+
+def test_what_is_refused_changes_nothing(changes: Cases) -> None:
+    assert "[42501]" in changes.error("not granted")
+    assert changes.value("after an error") == changes.value("returning")["held"]
+
+
+def test_a_transaction_by_statements_needs_a_token(changes: Cases, client: str) -> None:
+    """A client that sends its password with every call has no session that a transaction could belong to."""
+    if client == "firetiger":
+        assert "[25000]" in changes.error("rollback")
+    else:
+        assert changes.value("rollback") == changes.value("returning")["held"]
+
+
+def test_each_client_knows_a_wrong_password(changes: Cases, client: str) -> None:
+    """One keeps the server's words to itself."""
+    assert ("Authentication failed" if client == "firetiger" else "[28P01]") in changes.error("wrong password")
+
+
+def test_the_server_met_no_defect(own: RunningServer, changes: Cases) -> None:
+    assert changes.value("many")
+    assert metric(own, "flightsql_incidents_total") == 0
 
 
 # ---- a trading service's feed --------------------------------------------------------------------------------------
@@ -113,6 +181,7 @@ def _expected(prefix: str) -> list[list[object]]:
     return rows
 
 
+@pytest.mark.covers("grpc", "Plain")
 @pytest.mark.parametrize(("name", "prefix"), WITH_AND_WITHOUT)
 def test_a_feed_puts_dictionaries_and_milliseconds(
     open_server: RunningServer, feed: Cases, name: str, prefix: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Any
@@ -52,6 +53,11 @@ def test_python_values_come_back(server: RunningServer, value: object) -> None:
         assert cursor.fetchone() == (value, value is None)
 
 
+def _union(make: Callable[..., pa.UnionArray], held: object, *offsets: pa.Array) -> pa.UnionArray:
+    """A union of numbers and decimals that holds a decimal or NULL."""
+    return make(pa.array([1], pa.int8()), *offsets, [pa.array([7]), pa.array([held], pa.decimal128(10, 3))])
+
+
 EXACT = {
     "nanoseconds": pa.array([10**18 + 1], pa.timestamp("ns")),
     "decimal256 that fits": pa.array([Decimal("1.500")], pa.decimal256(20, 3)),
@@ -60,12 +66,16 @@ EXACT = {
     "decimals in a list": pa.array([[Decimal("1.25000"), None]], pa.list_(pa.decimal128(20, 5))),
     "struct": pa.array([{"a b": 1, "t": _STAMP}], pa.struct([("a b", pa.int64()), ("t", pa.timestamp("us"))])),
     "dictionary": pa.array(["a"]).dictionary_encode(),
+    "dictionary of text views": pa.DictionaryArray.from_arrays(pa.array([0]), pa.array(["v"], pa.string_view())),
     "text view": pa.array(["v"], pa.string_view()),
     "large text": pa.array(["v"], pa.large_string()),
     "float16": pa.array([1.5], pa.float16()),
     "typed null": pa.nulls(1, pa.decimal128(10, 2)),
     "fixed list": pa.array([[1, 2]], pa.list_(pa.int8(), 2)),
     "another zone": pa.array([5], pa.timestamp("s", "Europe/Vienna")),
+    "dense union": _union(pa.UnionArray.from_dense, Decimal("1.250"), pa.array([0], pa.int32())),
+    "sparse union": _union(pa.UnionArray.from_sparse, Decimal("1.250")),
+    "union of null": _union(pa.UnionArray.from_sparse, None),
 }
 
 
@@ -90,12 +100,39 @@ def test_uuids_and_durations_keep_their_value(server: RunningServer) -> None:
         pa.array([1], pa.duration("ns")),
         pa.array([1001], pa.timestamp("ns", "UTC")),
         pa.array([Decimal(1)], pa.decimal256(60, 2)),
+        pa.StructArray.from_arrays([EXACT["sparse union"]], ["a"]),
     ],
-    ids=["finer duration", "finer zoned time", "wide decimal"],
+    ids=["finer duration", "finer zoned time", "wide decimal", "union inside"],
 )
 def test_what_would_be_changed_is_refused(server: RunningServer, array: pa.Array) -> None:
     with server.connect() as connection, pytest.raises((ProgrammingError, NotSupportedError)):
         _echo(connection, array)
+
+
+@pytest.mark.parametrize("batches", [[[0, 1]], [[0], [1]]], ids=["one batch", "two batches"])
+def test_a_union_has_one_type_in_all_rows(server: RunningServer, batches: list[list[int]]) -> None:
+    """Else the second row's value would be cast to the type of the first one's."""
+    made = []
+    for kinds in batches:
+        values = [pa.array([1] * len(kinds)), pa.array([1.5] * len(kinds))]
+        made.append(pa.record_batch([pa.UnionArray.from_sparse(pa.array(kinds, pa.int8()), values)], names=["0"]))
+    with server.connect("admin") as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE OR REPLACE TABLE mixed (a DOUBLE)")
+        with pytest.raises(NotSupportedError, match="another type in another row"):
+            cursor.executemany("INSERT INTO mixed VALUES (?)", pa.Table.from_batches(made))
+        cursor.execute("DROP TABLE mixed")
+
+
+def test_each_row_of_a_union_is_bound(server: RunningServer) -> None:
+    numbers, texts = pa.array([7, 8, 9]), pa.array(["x", None, "z"])
+    dense = pa.UnionArray.from_dense(pa.array([1] * 3, pa.int8()), pa.array([0, 1, 2], pa.int32()), [numbers, texts])
+    sparse = pa.UnionArray.from_sparse(pa.array([0] * 3, pa.int8()), [numbers, texts])
+    with server.connect("admin") as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE OR REPLACE TABLE held (a VARCHAR, b BIGINT)")
+        cursor.executemany("INSERT INTO held VALUES (?, ?)", pa.record_batch([dense, sparse], names=["0", "1"]))
+        cursor.execute("SELECT * FROM held ORDER BY b")
+        assert cursor.fetchall() == [("x", 7), (None, 8), ("z", 9)]
+        cursor.execute("DROP TABLE held")
 
 
 def _one(type_: pa.DataType, values: st.SearchStrategy[Any]) -> st.SearchStrategy[pa.Array]:
@@ -140,6 +177,8 @@ def test_places_that_take_parameters(server: RunningServer) -> None:
     with server.connect() as connection, connection.cursor() as cursor:
         cursor.execute("SELECT ? + 1, abs(?), range FROM range(?) LIMIT ? OFFSET ?", (1.5, -2, 10, 2, 3))
         assert cursor.fetchall() == [(2.5, 2, 3), (2.5, 2, 4)]
+        cursor.execute("SELECT typeof(?), typeof(?), typeof(?)", (1.5, b"x", [1]))
+        assert cursor.fetchall() == [("DOUBLE", "BLOB", "BIGINT[]")]
 
 
 def test_values_belong_to_their_statement(server: RunningServer) -> None:

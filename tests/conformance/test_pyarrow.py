@@ -99,6 +99,7 @@ def test_handshake_by_header(server: RunningServer) -> None:
     assert who(server, (name, value)) == "reader"
 
 
+@pytest.mark.covers("pyarrow", "StatementQuery", "TicketStatementQuery")
 def test_handshake_by_payload(server: RunningServer) -> None:
     with flight.FlightClient(server.url) as client:
         client.authenticate(PayloadLogin("reader", "reader"))
@@ -211,6 +212,7 @@ def test_list_flights(server: RunningServer) -> None:
             assert client.do_get(info.endpoints[0].ticket, call).read_all().num_rows > 0
 
 
+@pytest.mark.covers("pyarrow", "Plain")
 @pytest.mark.parametrize("name", ["market_data", "positions", "orders"])
 def test_dataset_by_path_and_by_ticket(server: RunningServer, name: str) -> None:
     path = flight.FlightDescriptor.for_path(name)
@@ -374,6 +376,7 @@ def get_options(client: flight.FlightClient, call: flight.FlightCallOptions) -> 
     return {name: getattr(value, str(value.WhichOneof("option_value"))) for name, value in options}
 
 
+@pytest.mark.covers("pyarrow", "SetSessionOptions", "GetSessionOptions")
 def test_session_options(server: RunningServer) -> None:
     with client_of(server) as (client, call):
         assert get_options(client, call) == {
@@ -416,6 +419,7 @@ def test_sessions_do_not_share_options(server: RunningServer) -> None:
         assert get_options(two, second)["dialect"] == "duckdb"
 
 
+@pytest.mark.covers("pyarrow", "CloseSession")
 def test_close_session_ends_its_token(server: RunningServer) -> None:
     with client_of(server) as (client, call):
         answer = plain_wire.CloseSessionResult.FromString(act(client, call, "CloseSession"))
@@ -437,6 +441,7 @@ def test_list_actions(server: RunningServer) -> None:
     assert all(found.values())
 
 
+@pytest.mark.covers("pyarrow", "BeginSavepoint")
 @pytest.mark.parametrize("name", ["NoSuchAction", "BeginSavepoint"])
 def test_actions_that_are_not_offered(server: RunningServer, name: str) -> None:
     with client_of(server) as (client, call), pytest.raises(NotImplementedError, match=r"\[0A000\]"):

@@ -11,60 +11,17 @@ from typing import Any
 
 import grpc
 import pyarrow as pa
-import pyarrow.flight as flight
 import pytest
 from adbc_driver_manager import Error as DriverError
 
 from flightsql_server.protocol import flight_pb2 as wire
 from flightsql_server.protocol import flight_sql_pb2 as sql
 from flightsql_server.protocol.actions import packed
+from tests.conformance.clients import metric
+from tests.conformance.raw import Raw
 from tests.running import RunningServer, running_server
 
 _ENDLESS = "SELECT sum(a.range * b.range) AS n FROM range(10000000) a, range(10000000) b"
-
-
-class Raw:
-    """One session on a bare channel, for what no driver offers."""
-
-    def __init__(self, server: RunningServer, user: str = "reader") -> None:
-        client, options = server.flight(user)
-        client.close()
-        del options
-        with flight.FlightClient(server.url) as once:
-            header = once.authenticate_basic_token(user, user)
-        self._metadata = ((header[0].decode(), header[1].decode()),)
-        self._channel = grpc.insecure_channel(f"127.0.0.1:{server.port}")
-
-    def call(self, method: str, message: Any, kind: Any = None) -> Any:
-        path = f"/arrow.flight.protocol.FlightService/{method}"
-        if kind is not None:
-            unary = self._channel.unary_unary(path)
-            return kind.FromString(unary(message.SerializeToString(), metadata=self._metadata, timeout=60))
-        stream = self._channel.unary_stream(path)
-        return stream(message.SerializeToString(), metadata=self._metadata, timeout=60)
-
-    def info(self, text: str, method: str = "GetFlightInfo", kind: Any = wire.FlightInfo) -> Any:
-        command = packed(sql.CommandStatementQuery(query=text))
-        return self.call(method, wire.FlightDescriptor(type=wire.FlightDescriptor.CMD, cmd=command), kind)
-
-    def act(self, name: str, body: bytes) -> list[bytes]:
-        found = self.call("DoAction", wire.Action(type=name, body=body))
-        return [wire.Result.FromString(message).body for message in found]
-
-    def fetch(self, info: Any) -> int:
-        return sum(1 for _ in self.call("DoGet", info.endpoint[0].ticket))
-
-    def set_options(self, **options: str | int | float) -> dict[str, str]:
-        request = wire.SetSessionOptionsRequest()
-        for name, value in options.items():
-            kinds = {str: "string_value", int: "int64_value", float: "double_value"}
-            setattr(request.session_options[name], kinds[type(value)], value)
-        (body,) = self.act("SetSessionOptions", request.SerializeToString())
-        errors = wire.SetSessionOptionsResult.FromString(body).errors
-        return {name: wire.SetSessionOptionsResult.ErrorValue.Name(error.value) for name, error in errors.items()}
-
-    def close(self) -> None:
-        self._channel.close()
 
 
 @pytest.fixture
@@ -77,6 +34,7 @@ def raw(server: RunningServer) -> Iterator[Raw]:
 # ---- options
 
 
+@pytest.mark.covers("grpc", "SetSessionOptions", "GetSessionOptions")
 def test_every_option_is_kept_and_told(raw: Raw) -> None:
     chosen: dict[str, str | int | float] = {
         "catalog": "desk",
@@ -121,11 +79,22 @@ def _table(server: RunningServer, text: str, **headers: str) -> pa.Table:
         return cursor.fetch_arrow_table()
 
 
+@pytest.mark.covers("adbc", "SetSessionOptions", "GetSessionOptions")
 def test_the_session_s_time_zone_counts(server: RunningServer) -> None:
     with server.connect() as connection, connection.cursor() as cursor:
         connection.adbc_connection.set_options(**{"adbc.flight.sql.session.option.time_zone": "Asia/Tokyo"})
+        assert connection.adbc_connection.get_option("adbc.flight.sql.session.option.time_zone") == "Asia/Tokyo"
         cursor.execute("SELECT CAST(TIMESTAMPTZ '2026-01-01 00:00:00+00' AS VARCHAR) AS t")
         assert cursor.fetchone() == ("2026-01-01 09:00:00+09",)
+
+
+@pytest.mark.covers("adbc", "CloseSession")
+def test_a_closed_connection_leaves_no_session(server: RunningServer) -> None:
+    before = metric(server, "flightsql_sessions")
+    with server.connect("maker") as connection, connection.cursor() as cursor:  # who is far from the cap
+        cursor.execute("SELECT 1")
+        assert metric(server, "flightsql_sessions") == before + 1
+    assert metric(server, "flightsql_sessions") == before
 
 
 def test_rows_and_seconds_are_bounded_by_the_session(server: RunningServer) -> None:
@@ -183,6 +152,7 @@ def test_staleness_is_allowed_to_those_who_ask(tmp_path: Path) -> None:
 # ---- cancel, renew, poll
 
 
+@pytest.mark.covers("grpc", "StatementQuery", "TicketStatementQuery", "CancelFlightInfo")
 def test_one_statement_is_stopped_and_no_other(raw: Raw) -> None:
     """In the rival's server a cancel hit whatever the session ran."""
     endless, long = raw.info(_ENDLESS), raw.info("SELECT * FROM range(3000000)")
@@ -242,6 +212,7 @@ def test_a_cursor_is_cancelled_by_its_driver(server: RunningServer) -> None:
             assert other.fetchone() == (1,)
 
 
+@pytest.mark.covers("grpc", "RenewFlightEndpoint")
 def test_a_ticket_is_renewed(raw: Raw) -> None:
     info = raw.info("SELECT 1 AS n")
     request = wire.RenewFlightEndpointRequest(endpoint=info.endpoint[0])
@@ -261,6 +232,7 @@ def test_polling_is_complete_at_once_and_never_runs_a_change(raw: Raw) -> None:
     assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
+@pytest.mark.covers("grpc", "HealthCheck")
 def test_health_is_asked_by_an_action(raw: Raw) -> None:
     assert raw.act("HealthCheck", b"") == []
 

@@ -113,6 +113,6 @@ def assert_alive(server: RunningServer, before: int) -> None:
     deadline = time.monotonic() + 5
     while resident(server) - before > GROWTH_BYTES and time.monotonic() < deadline:
         time.sleep(0.2)
-    assert resident(server) - before < GROWTH_BYTES
+    assert resident(server) - before < GROWTH_BYTES, f"{(resident(server) - before) >> 20} MiB more"
     printed = "".join(server.output)
     assert "Traceback" not in printed, printed[printed.index("Traceback") - 500 :][:3_000]

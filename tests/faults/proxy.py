@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import struct
 import threading
@@ -26,6 +27,7 @@ class Proxy:
         self.up = self.down = 0
         self.connections = 0
         self._counting = threading.Lock()
+        self._most_down: float = math.inf
         self._flowing = {"up": threading.Event(), "down": threading.Event()}
         self.resume()
         self._open: list[socket.socket] = []
@@ -41,8 +43,13 @@ class Proxy:
         """Holds back what goes ``up`` or ``down`` from now on; the sender's buffers fill, its connection stays."""
         self._flowing[direction].clear()
 
+    def stall_at(self, down: int) -> None:
+        """Holds back what goes down once about so many bytes have."""
+        self._most_down = down
+
     def resume(self) -> None:
         """Lets everything flow again."""
+        self._most_down = math.inf
         for event in self._flowing.values():
             event.set()
 
@@ -113,6 +120,8 @@ class Proxy:
                         self.up += len(content)
                     else:
                         self.down += len(content)
+                        if self.down >= self._most_down:
+                            flowing.clear()
                 sink.sendall(content)
         except OSError:
             pass

@@ -135,6 +135,7 @@ def _check(tmp_path: Path, warm: int, sessions: int, statements: int, growth_mib
         assert after["memory_mib"] <= before["memory_mib"] + growth_mib
 
 
+@pytest.mark.slow
 def test_a_hundred_sessions_leave_nothing(tmp_path: Path) -> None:
     _check(tmp_path, 20, 60, 10, 60)
 

@@ -147,7 +147,7 @@ class Model:
         return late
 
 
-def _few_keys(dataset: Dataset) -> st.SearchStrategy[list[list[dict[str, Any]]]]:
+def few_keys(dataset: Dataset) -> st.SearchStrategy[list[list[dict[str, Any]]]]:
     """Batches of upserts and deletes over few keys and few times, so that rows meet.
 
     A delete tells its key and its time; what else it tells may be anything or nothing.
@@ -165,7 +165,7 @@ def _few_keys(dataset: Dataset) -> st.SearchStrategy[list[list[dict[str, Any]]]]
     return st.lists(batch, max_size=6)
 
 
-def _batch(dataset: Dataset, rows: list[dict[str, Any]]) -> pa.RecordBatch:
+def batch_of(dataset: Dataset, rows: list[dict[str, Any]]) -> pa.RecordBatch:
     """The rows with only the columns they need: ``_change`` where there are deletes, and of bare deletes no others."""
     if all(row[CHANGE] == UPSERT for row in rows):
         return pa.RecordBatch.from_pylist(rows, schema=dataset.schema)
@@ -173,7 +173,7 @@ def _batch(dataset: Dataset, rows: list[dict[str, Any]]) -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist(rows, schema=schema)
 
 
-def _apart(sent: list[list[dict[str, Any]]], dataset: Dataset, number: int) -> list[list[dict[str, Any]]]:
+def apart(sent: list[list[dict[str, Any]]], dataset: Dataset, number: int) -> list[list[dict[str, Any]]]:
     """The same batches under keys that no other example has."""
     first = dataset.key[0]
     return [[{**row, first: f"{number} {row[first]}"} for row in rows] for rows in sent]
@@ -184,19 +184,19 @@ _NUMBERS = count(1)
 
 @pytest.mark.parametrize("name", DATASETS)
 @pytest.mark.scaled
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 @settings(max_examples=examples(1_000), suppress_health_check=_CHECKS)
 @given(data=st.data(), together=st.booleans())
 def test_latest_and_history_are_those_of_the_model(desk: Desk, name: str, data: st.DataObject, together: bool) -> None:
     """One after the other or all in one commit: the same rows, numbers and counts."""
     dataset, model, number = DATASETS[name], Model(DATASETS[name]), next(_NUMBERS)
-    sent = _apart(data.draw(_few_keys(dataset)), dataset, number)
+    sent = apart(data.draw(few_keys(dataset)), dataset, number)
     start = at = desk.writer.versions[name] + 1
     if together:
-        batches = [_batch(dataset, rows) for rows in sent]
+        batches = [batch_of(dataset, rows) for rows in sent]
         receipts = [waiting.result(30) for waiting in [desk.send(dataset, batch) for batch in batches]]
     else:
-        receipts = [desk.send(dataset, _batch(dataset, rows)).result(30) for rows in sent]
+        receipts = [desk.send(dataset, batch_of(dataset, rows)).result(30) for rows in sent]
     for rows, receipt in zip(sent, receipts, strict=True):
         assert (receipt.first_seq, receipt.rows) == (at, len(rows))
         assert receipt.late == model.put(rows)
@@ -217,8 +217,8 @@ def test_a_restart_changes_nothing(name: str, data: st.DataObject) -> None:
         for _ in range(2):
             with open_desk(Path(folder)) as desk:
                 _compare(desk, dataset, model)
-                for rows in data.draw(_few_keys(dataset)):
-                    assert desk.send(dataset, _batch(dataset, rows)).result(30).late == model.put(rows)
+                for rows in data.draw(few_keys(dataset)):
+                    assert desk.send(dataset, batch_of(dataset, rows)).result(30).late == model.put(rows)
                 _compare(desk, dataset, model)
 
 

@@ -35,15 +35,11 @@ from flightsql_server.errors import DiskFull
 from flightsql_server.metrics import Metrics
 from flightsql_server.model import Engine, SessionOptions
 from tests.conftest import examples
+from tests.properties.dying import Dying, Killed
 
 STEPS = ("taken", "begun", "history", "latest", "producers", "commit", "committed", "noted", "acknowledged")
 _START = datetime(2026, 1, 5, 12, tzinfo=UTC)
-_FILES = ("desk.duckdb", "desk.duckdb.wal", WATERMARK)
 _NAMES = [*MARKET_DATA.schema.names, "_change"]
-
-
-class Killed(BaseException):
-    """The process ends here."""
 
 
 @dataclass
@@ -56,16 +52,13 @@ class Sent:
     receipt: Receipt | None = None
 
 
-class Desk:
+class Desk(Dying):
     """Publishers, a writer without its thread, and files that may be copied away under it at any step."""
 
     def __init__(self, opener: Any = open_engine) -> None:
         self._opener = opener
         self.folder = Path(mkdtemp(prefix="desk-"))
         self.metrics = Metrics()
-        self.step: str | None = None
-        self.failure: BaseException | None = None
-        self.left = Path()
         self.sent: list[Sent] = []
         self.waiting: list[tuple[Sent, Update]] = []
         self.lanes: dict[int, Lane] = {}
@@ -85,18 +78,6 @@ class Desk:
         self.writer.stop()
         self.engine.close()
         shutil.rmtree(self.folder)
-
-    def _at(self, step: str) -> None:
-        if step != self.step:
-            return
-        self.step = None
-        assert self.failure is not None
-        if isinstance(self.failure, Killed):
-            self.left = Path(mkdtemp(prefix="desk-"))
-            for name in _FILES:
-                if (self.folder / name).exists():
-                    shutil.copyfile(self.folder / name, self.left / name)
-        raise self.failure
 
     def publish(self, publisher: int, rows: list[dict[str, Any]]) -> None:
         for row in rows:
@@ -124,6 +105,7 @@ class Desk:
                 self.writer.stop()
                 self.engine.close()
                 shutil.rmtree(self.folder)
+                assert self.left is not None
                 self.folder = self.left
                 self._open()
                 self._resume()

@@ -59,7 +59,7 @@ def _wrong(setting: Setting) -> list[tuple[Value, str]]:
         wrong.append((7, "must be"))
     else:
         wrong.append(("many", "number" if kind in (int, float) else "true or false"))
-        wrong.append((True, "number"))
+        wrong.append((2, "true or false") if kind is bool else (True, "number"))
     if kind is int:
         wrong.append((1.5, "a whole number"))
     if setting.choices:

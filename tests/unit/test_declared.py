@@ -137,8 +137,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no columns": ({"columns": None}, "columns is a table of names and types"),
     "an empty table of columns": ({"columns": {}}, "columns is a table of names and types"),
     "columns as a list": ({"columns": ["pair"]}, "columns is a table of names and types"),
-    "an unknown key": ({"colums": {}}, "unknown key 'colums'; a dataset has columns, key, order_column, comment."),
+    "an unknown key": (
+        {"colums": {}},
+        "unknown key 'colums'; a dataset has columns, key, order_column, comment, delivery.",
+    ),
     "a comment that is no text": ({"comment": 5}, "comment is text."),
+    "a delivery that is none": ({"delivery": "often"}, "delivery is one of conflate, buffer."),
     "no key": ({"key": None}, "key is a list of one or more of its columns."),
     "an empty key": ({"key": []}, "key is a list of one or more of its columns."),
     "a key that is no list": ({"key": "pair"}, "key is a list of one or more of its columns."),

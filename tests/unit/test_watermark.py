@@ -15,7 +15,7 @@ from flightsql_server.data.datasets import MARKET_DATA, Dataset
 from flightsql_server.data.ingest import Writer
 from flightsql_server.data.watermark import WATERMARK, Watermark
 from flightsql_server.engine import DuckDBOptions, open_engine
-from flightsql_server.errors import RowsLost
+from flightsql_server.errors import EngineUnavailable, RowsLost
 from flightsql_server.metrics import Metrics
 
 OTHER = replace(MARKET_DATA, name="other_data")
@@ -71,3 +71,19 @@ def test_a_dataset_that_is_not_declared_for_a_while_stays_noted(tmp_path: Path) 
     (tmp_path / "desk.duckdb").unlink()
     with pytest.raises(RowsLost, match="other_data"):
         _run(tmp_path, OTHER)
+
+
+@pytest.mark.parametrize(
+    "content", ['{"orders": 1000000000000000000000000000000}', '{"orders": -1}', '{"orders": 1e400}']
+)
+def test_numbers_that_no_row_can_have_are_not_believed(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "note"
+    path.write_text(content, encoding="ascii")
+    note = Watermark(path)
+    assert note.read() is None
+    note.close()
+
+
+def test_what_is_no_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(EngineUnavailable, match="can't be opened"):
+        Watermark(tmp_path)

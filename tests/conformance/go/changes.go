@@ -50,6 +50,8 @@ func changes(ctx context.Context, client *flightsql.Client) {
 		}
 		return one.ExecuteUpdate(ctx, "INSERT INTO notes VALUES (12, 'z')")
 	})
+	report("ingest", func() (any, error) { return ingest(ctx, client) })
+	savepoint(ctx, client)
 	report("rows", func() (any, error) { return query(ctx, client, "SELECT id, note FROM notes ORDER BY id") })
 }
 

@@ -161,6 +161,7 @@ func main() {
 	}
 	statementCases(ctx, client)
 	metadataCases(ctx, client)
+	commandCases(ctx, client, address, user, password)
 }
 
 func statementCases(ctx context.Context, client *flightsql.Client) {

@@ -1,10 +1,12 @@
 import java.math.BigDecimal;
 import java.sql.Connection;
+import java.sql.Date;
 import java.sql.DriverManager;
 import java.sql.ParameterMetaData;
 import java.sql.PreparedStatement;
 import java.sql.ResultSet;
 import java.sql.Statement;
+import java.sql.Time;
 import java.sql.Timestamp;
 import java.sql.Types;
 import java.util.ArrayList;
@@ -91,6 +93,17 @@ public final class Changes {
                 statement.setLong(1, 10);
                 return Client.rows(statement.executeQuery());
             }
+        });
+        Client.report("bound dates", () -> {
+            update(connection, "CREATE OR REPLACE TABLE days (d DATE, t TIME, z TIMESTAMPTZ)");
+            try (PreparedStatement statement = connection.prepareStatement("INSERT INTO days VALUES (?, ?, ?)")) {
+                statement.setDate(1, Date.valueOf("2026-07-01"));
+                statement.setTime(2, Time.valueOf("03:04:05"));
+                statement.setTimestamp(3, Timestamp.valueOf("2026-07-01 03:04:05.678"));
+                statement.executeUpdate();
+            }
+            return Client.query(connection,
+                    "SELECT CAST(d AS VARCHAR) AS d, CAST(t AS VARCHAR) AS t, CAST(z AS VARCHAR) AS z FROM days");
         });
         Client.report("batch", () -> {
             try (PreparedStatement statement = connection.prepareStatement("INSERT INTO notes (id, note) VALUES (?, ?)")) {

@@ -99,6 +99,14 @@ public final class Client {
                 return query(connection, "SELECT current_user AS who");
             }
         });
+        report("token as a password", () -> {
+            Properties properties = new Properties();
+            properties.put("user", "token");
+            properties.put("password", token);
+            try (Connection connection = DriverManager.getConnection(url, properties)) {
+                return query(connection, "SELECT current_user AS who");
+            }
+        });
         report("token that is none", () -> {
             Properties properties = new Properties();
             properties.put("token", "not.a.token");
@@ -166,6 +174,7 @@ public final class Client {
         });
         report("nested", () -> table(connection,
             "SELECT [1, 2, NULL] AS list, {'a': 1, 'b': 'x'} AS struct, [{'a': 1}] AS both, CAST(NULL AS INTEGER[]) AS none"));
+        report("uuid", () -> table(connection, "SELECT CAST('123e4567-e89b-12d3-a456-426614174000' AS UUID) AS u"));
         report("enum", () -> table(connection, "SELECT CAST('buy' AS ENUM('buy', 'sell')) AS side"));
         report("empty", () -> {
             try (Statement statement = connection.createStatement();
@@ -279,6 +288,13 @@ public final class Client {
             try (Connection connection = login(user, password); Statement statement = connection.createStatement()) {
                 int count = statement.executeUpdate("USE main");
                 return List.of(count, query(connection, "SELECT current_schema() AS s"));
+            }
+        });
+        report("update that is a query", () -> {
+            Connection connection = login(user, password); // never closed: the driver has lost the rows, and would fail
+            try (Statement statement = connection.createStatement()) {
+                int count = statement.executeUpdate("SELECT 1 AS one");
+                return List.of(count, query(connection, "SELECT 2 AS two"));
             }
         });
         report("set catalog", () -> {

@@ -17,6 +17,10 @@ def _grants(*select: str, ingest: tuple[str, ...] = ()) -> Grants:
     ("pattern", "schema", "name", "dataset", "allowed"),
     [
         ("*", "any", "thing", None, True),
+        ("*", "ops", "queries", None, False),
+        ("*", "u_trader", "copy", None, False),
+        ("*", "temp_1", "copy", None, False),
+        ("temp_1.*", "temp_1", "copy", None, False),
         ("ops.*", "ops", "queries", None, True),
         ("ops.*", "main", "queries", None, False),
         ("ops.*", "ops2", "queries", None, False),
@@ -51,7 +55,7 @@ def test_built_in_roles() -> None:
     assert admin.allows("ingest", schema="main", name="orders", dataset="orders")
     assert not reader.admin
     assert not reader.allows("ingest", schema="main", name="orders", dataset="orders")
-    assert reader.allows("select", schema="ops", name="x", dataset=None)
+    assert not reader.allows("select", schema="ops", name="x", dataset=None)
 
 
 DESK = """
@@ -118,3 +122,39 @@ def test_principals_are_hashable_whatever_their_claims() -> None:
     assert hash(first) == hash(same)
     assert first != other
     assert Principal("a", (), "password").claims == {}
+
+
+_ORDERS = {"schema": "main", "name": "orders", "dataset": "orders"}
+
+
+def test_to_subscribe_takes_select_as_well() -> None:
+    policies = Policies.from_toml(
+        {
+            "both": {"select": ["orders"], "subscribe": ["orders"]},
+            "reads": {"select": ["*"]},
+            "hears": {"subscribe": ["*"]},
+        }
+    )
+    for roles, allowed in ((["both"], True), (["reads"], False), (["hears"], False), (["reads", "hears"], True)):
+        assert policies.grants(roles).allows("subscribe", **_ORDERS) is allowed, roles  # type: ignore[arg-type]
+    for role in ("admin", "reader"):
+        assert policies.grants([role]).allows("subscribe", **_ORDERS)  # type: ignore[arg-type]
+    assert not policies.grants(["reader"]).allows("subscribe", schema="ops", name="queries", dataset=None)
+    mine = Policies.from_toml({"maker": {"create": True}}).grants(["maker"], "ann")
+    assert mine.allows("subscribe", schema="u_ann", name="notes", dataset=None), "one's own tables are one's own"
+
+
+def test_insert_is_less_than_ingest() -> None:
+    policies = Policies.from_toml({"clerk": {"insert": ["orders"]}, "feed": {"ingest": ["orders"]}})
+    clerk, feed = policies.grants(["clerk"]), policies.grants(["feed"])
+    assert clerk.allows("insert", **_ORDERS)  # type: ignore[arg-type]
+    assert not clerk.allows("ingest", **_ORDERS)  # type: ignore[arg-type]
+    assert feed.allows("insert", **_ORDERS)  # type: ignore[arg-type]
+    assert feed.allows("ingest", **_ORDERS)  # type: ignore[arg-type]
+
+
+def test_what_is_granted_is_part_of_the_version() -> None:
+    versions = {
+        Policies.from_toml({"r": {key: ["orders"]}}).version for key in ("select", "insert", "ingest", "subscribe")
+    }
+    assert len(versions) == 4

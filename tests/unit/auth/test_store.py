@@ -153,7 +153,7 @@ def test_asking_for_changes_need_not_wait_for_a_writer(store: StateStore) -> Non
     inside, leave = threading.Event(), threading.Event()
 
     def write() -> None:
-        with store._writing():
+        with store.writing():
             inside.set()
             leave.wait(10)
 

@@ -17,6 +17,7 @@ from flightsql_auth.tokens import Tokens
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.forgeries import Forger
 from tests.unit.auth.door import AUDIENCE, ISSUER, Clock
 
 
@@ -157,6 +158,34 @@ def test_the_public_key_is_no_hmac_secret(tokens: Tokens, keys: KeyRing, clock: 
     for secret in (pem, pem.strip(), raw):
         with pytest.raises(BadToken):
             tokens.verify(f"{text}.{_encode(hmac.digest(secret, text.encode(), 'sha256'))}")
+
+
+class OurSigner:
+    """Our own key, in the hands of a forger."""
+
+    def __init__(self, keys: KeyRing) -> None:
+        self._keys = keys
+
+    def sign(self, kind: str, data: bytes) -> bytes:
+        return self._keys.active.private_key.sign(data)
+
+    def jwk(self, kind: str) -> dict[str, str]:
+        return self._keys.active.jwk()
+
+
+def test_no_forgery_is_accepted(tokens: Tokens, keys: KeyRing, clock: Clock) -> None:
+    forger = Forger(OurSigner(keys), _good_claims(clock.now), kinds=("ed",), header_type="at+jwt")
+    tokens.verify(forger.nearly("ed"))
+    forgeries = forger.all("http://127.0.0.1:9/lure")
+    assert len(forgeries) > 130
+    accepted = []
+    for name, token in forgeries.items():
+        try:
+            tokens.verify(token)
+        except (BadToken, ExpiredToken):
+            continue
+        accepted.append(name)
+    assert accepted == []
 
 
 def test_another_key_under_our_kid(tokens: Tokens, keys: KeyRing, clock: Clock) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
 import pytest
 from flightsql_auth.policies import Grants
 
-from flightsql_server.errors import UndefinedTable
-from flightsql_server.model import Catalog, Table, TableName
-from flightsql_server.planner import policy
+from flightsql_server.errors import StatementTooComplex, UndefinedTable
+from flightsql_server.model import VIEW, Catalog, Column, Table, TableName
+from flightsql_server.planner import Request, plan, policy
 from flightsql_server.planner.request import BoundTable
 from tests.unit.planner import world
 
@@ -161,3 +162,21 @@ def test_the_policy_rule_decides_by_itself() -> None:
         policy.apply(tree, request, [])
     allowed = Request("", "duckdb", "alice", Grants(select=frozenset({"hidden"})), world.CATALOG)
     assert policy.apply(tree, allowed, [BoundTable(node, hidden)]) is tree
+
+
+def test_views_of_views_have_an_end() -> None:
+    """Each holds the queries of those below it, so a few of them could hold a planner up for minutes."""
+    tables = dict(world.CATALOG.tables)
+    grants = Grants(select=frozenset({"*"}), create=True, own="u_alice")
+
+    def query(level: int) -> str:
+        below = f"v{level - 1}" if level else "fills"
+        return " UNION ALL ".join([f"SELECT fill_id FROM {below}"] * 40)
+
+    for level in range(2):
+        text = f"CREATE VIEW v{level} AS {query(level)}"
+        made = plan(Request(text, "duckdb", "alice", grants, Catalog(tables)))
+        view = Table("u_alice", f"v{level}", (Column("fill_id", pa.int64()),), VIEW, definition=made.sql)
+        tables[view.table_name] = view
+    with pytest.raises(StatementTooComplex):
+        plan(Request(query(2), "duckdb", "alice", grants, Catalog(tables)))

@@ -44,12 +44,23 @@ _ORDERS = (
     ("created_at", _STAMP),
     ("updated_at", _STAMP),
 )
+_FILLS = (
+    ("fill_id", pa.int64()),
+    ("symbol", pa.string()),
+    ("traded_on", pa.date32()),
+    ("traded_at", pa.timestamp("us")),
+    ("price", pa.decimal128(18, 6)),
+    ("lots", pa.int32()),
+    ("note", pa.string()),
+    ("is_buy", pa.bool_()),
+)
 _SECRET = (("id", pa.int64()), ("note", pa.string()))
 
 TABLES = (
     _table("main", "market_data", "market_data", ("symbol",), *_QUOTES),
     _table("main", "positions", "positions", ("account", "symbol"), *_POSITIONS),
     _table("main", "orders", "orders", ("order_id",), *_ORDERS),
+    _table("main", "fills", None, ("fill_id",), *_FILLS),
     _table("main", "hidden", None, (), *_SECRET),
     _table("main", "Mixed Case", None, (), *_SECRET),
     _table("u_alice", "notes", None, (), *_SECRET),
@@ -74,6 +85,12 @@ _ROWS = {
         ('o2', 'BBB', 'SELL', 20, '2026-01-01 09:40:00+00', '2026-01-01 09:45:00+00'),
         ('o3', 'AAA', 'BUY', 30, '2026-01-01 08:00:00+00', '2026-01-01 08:30:00+00'),
         ('o4', 'ZZZ', 'SELL', 40, '2026-01-01 11:00:00+00', '2026-01-01 11:30:00+00')""",
+    "fills": """
+        (1, 'AAA', DATE '2026-01-01', TIMESTAMP '2026-01-01 09:15:30.5', 1.25, 7, 'first', true),
+        (2, 'AAA', DATE '2026-01-02', TIMESTAMP '2026-01-02 10:00:00', 1.5, 3, 'padded  ', false),
+        (3, 'BBB', DATE '2026-01-31', TIMESTAMP '2026-01-31 23:59:59', 2.125, -5, '', true),
+        (4, 'BBB', DATE '2026-02-28', TIMESTAMP '2026-02-28 00:00:00', 2.75, 0, NULL, true),
+        (5, 'CCC', DATE '2026-12-31', NULL, NULL, 12, 'last', NULL)""",
     "hidden": "(1, 'SECRET'), (2, 'SECRET')",
 }
 

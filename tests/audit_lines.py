@@ -1,0 +1,28 @@
+"""What a server's audit trail holds, as tests read it: the files, and nothing of the server's own code."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Line = dict[str, Any]
+
+
+def audit_lines(data_dir: Path) -> list[Line]:
+    """The whole lines that are in the files now."""
+    raw = b"".join(path.read_bytes() for path in sorted((data_dir / "audit").glob("audit-*.jsonl")))
+    return [json.loads(line) for line in raw.splitlines(keepends=True) if line.endswith(b"\n")]
+
+
+def audit_line(data_dir: Path, event: str, wanted: Callable[[Line], bool] = lambda line: True) -> Line:
+    """The last line of that event that is wanted, waited for since it is written a little after the call."""
+    until = time.monotonic() + 20
+    while True:
+        found = [line for line in audit_lines(data_dir) if line["event"] == event and wanted(line)]
+        if found:
+            return found[-1]
+        assert time.monotonic() < until, f"no line {event}"
+        time.sleep(0.02)
