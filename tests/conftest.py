@@ -67,7 +67,7 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-_LONG_SECONDS = 900
+_LONG_SECONDS = 600
 MARKET_TIME = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
 
 

@@ -239,7 +239,8 @@ class DuckDBEngine:
             self._file.backup(folder)
 
     def close(self) -> None:
-        self._idle.close()
+        # A result that somebody still reads would keep the database alive, and whoever opens the file next waiting.
+        self._let_go()
         self._file.close()
 
     def _cursor(self, options: SessionOptions) -> duckdb.DuckDBPyConnection:

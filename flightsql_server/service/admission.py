@@ -5,15 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 from flightsql_server.errors import QueueFull, StatementTimeout
 from flightsql_server.metrics import Metrics
-
-_INTERRUPT_SECONDS = 0.05
 
 
 @asynccontextmanager
@@ -26,22 +23,6 @@ async def timed(metrics: Metrics, seconds: float, hint: str, limit: str = "query
         metrics.limit(limit)
         metrics.statements_stopped.labels("timeout").inc()
         raise StatementTimeout(f"The statement took longer than {seconds:g} seconds.", hint=hint) from error
-
-
-async def settled(running: asyncio.Future[Any], interrupt: Callable[[], None]) -> None:
-    """Until a worker's step is over, which is interrupted again and again: one interrupt may come too early.
-
-    What the step raised counts as seen, also when whoever waits here is cancelled meanwhile.
-    """
-    running.add_done_callback(_seen)
-    while not running.done():
-        interrupt()
-        await asyncio.wait([running], timeout=_INTERRUPT_SECONDS)
-
-
-def _seen(running: asyncio.Future[Any]) -> None:
-    if not running.cancelled():
-        running.exception()
 
 
 @dataclass(slots=True)

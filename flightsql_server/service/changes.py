@@ -44,6 +44,7 @@ from flightsql_server.service.inserts import fitting
 from flightsql_server.service.plans import COUNT, Inside, Plans, Prepared
 from flightsql_server.service.profiles import in_profile
 from flightsql_server.service.results import Result, Results
+from flightsql_server.service.steps import closed, opened
 from flightsql_server.service.temporary import TemporaryTables
 from flightsql_server.service.transactions import Open, Transactions
 from flightsql_server.service.workers import Workers
@@ -79,6 +80,7 @@ class Changes:
         self.transactions = transactions
         self._writer = writer
         self._datasets = datasets
+        self._pool = pool
         self._workers = Workers(pool, admission, metrics, limits, has_disk)
         self.in_pool = self._workers.in_pool
         self._metrics = metrics
@@ -190,11 +192,11 @@ class Changes:
     @asynccontextmanager
     async def _own(self, call: Call) -> AsyncIterator[UserTransaction]:
         """A transaction for one statement alone; what the block has not committed is rolled back."""
-        work = await self.in_pool(lambda: self._engine.begin(call.options))
+        work = await opened(self._pool, self._engine.begin, call.options)
         try:
             yield work
         finally:
-            await self.in_pool(work.close)
+            await closed(self._pool, work.close)
 
     async def _alone(
         self, call: Call, prepared: Prepared, rows: Sequence[parameters.Bound], most: Bounds

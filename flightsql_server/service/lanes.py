@@ -17,8 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from flightsql_server.data.feed import ChangeSet, joined
 from flightsql_server.errors import StatementTimeout
 from flightsql_server.metrics import Metrics
-from flightsql_server.service.admission import settled
 from flightsql_server.service.channels import DatasetChannel, LiveLimits, Piece
+from flightsql_server.service.steps import settled
 
 # So long a worker goes on from query to query before the loop hears of what it found.
 _SLICE_SECONDS = 0.02

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import pyarrow as pa
 
@@ -20,10 +20,11 @@ from flightsql_server.data.ingest import Writer
 from flightsql_server.errors import PolicyChanged, SequenceNoLongerKept
 from flightsql_server.metrics import Metrics
 from flightsql_server.model import Engine, UserTransaction
-from flightsql_server.service.admission import Admission, settled, timed
+from flightsql_server.service.admission import Admission, timed
 from flightsql_server.service.channels import Channel, DatasetChannel, LiveLimits, Piece, Snapshot
 from flightsql_server.service.readers import BUFFER, Reader, note
 from flightsql_server.service.refreshing import RefreshedChannel
+from flightsql_server.service.steps import close_unwanted, closed, step
 
 T = TypeVar("T")
 
@@ -94,11 +95,21 @@ def _check_place(ground: Ground, channel: DatasetChannel, seq: int) -> None:
         )
 
 
-async def _pinned(ground: Ground, channel: DatasetChannel) -> tuple[int, UserTransaction]:
+class _Pinned(NamedTuple):
+    """A transaction, and where what it sees stands."""
+
+    seq: int
+    work: UserTransaction
+
+    def close(self) -> None:
+        self.work.close()
+
+
+async def _pinned(ground: Ground, channel: DatasetChannel) -> _Pinned:
     """A transaction that sees the dataset at one ``_seq``, and that number. Whoever asked closes it."""
     writer, name = ground.writer, channel.question.dataset.name
 
-    def pin() -> tuple[int, UserTransaction]:
+    def pin() -> _Pinned:
         work = ground.engine.begin(channel.prepared.options)
         try:
             for _ in work.read(f'SELECT 1 FROM main."{name}" LIMIT 0', (), 1):
@@ -106,19 +117,14 @@ async def _pinned(ground: Ground, channel: DatasetChannel) -> tuple[int, UserTra
         except BaseException:
             work.close()
             raise
-        return writer.versions[name], work
+        return _Pinned(writer.versions[name], work)
 
     waiting = writer.between(pin)
     try:
         return await asyncio.wrap_future(waiting)
     except asyncio.CancelledError:
-        waiting.add_done_callback(_close_unwanted)
+        waiting.add_done_callback(close_unwanted)
         raise
-
-
-def _close_unwanted(done: Future[tuple[int, UserTransaction]]) -> None:
-    if not done.cancelled() and done.exception() is None:
-        done.result()[1].close()
 
 
 async def _resume(ground: Ground, reader: Reader, channel: DatasetChannel, after: int) -> None:
@@ -134,14 +140,12 @@ async def _resume(ground: Ground, reader: Reader, channel: DatasetChannel, after
     reader.position = seq
 
 
-async def _last_step(ground: Ground, work: UserTransaction, step: Callable[..., T], *arguments: object) -> T:
+async def _last_step(ground: Ground, work: UserTransaction, last: Callable[..., T], *arguments: object) -> T:
     """Runs one step in a transaction, which then is closed."""
-    running = asyncio.ensure_future(ground.in_pool(step, *arguments))
     try:
-        return await asyncio.shield(running)
+        return await step(ground.pool, work.cancel, last, *arguments)
     finally:
-        await settled(running, work.cancel)
-        await ground.in_pool(work.close)
+        await closed(ground.pool, work.close)
 
 
 async def _snapshot(ground: Ground, reader: Reader, channel: DatasetChannel) -> None:
@@ -168,7 +172,7 @@ async def _snapshot(ground: Ground, reader: Reader, channel: DatasetChannel) -> 
                         messages.append(message)
                     await reader.deliver(message)
     finally:
-        await ground.in_pool(work.close)
+        await closed(ground.pool, work.close)
     end = channel.empty_message(note(type="snapshot", seq=seq, rows=0, total=count, end=True))
     for message in end:
         await reader.deliver(message)
@@ -182,11 +186,7 @@ async def _rows(ground: Ground, channel: DatasetChannel, work: UserTransaction, 
     """The answer's rows as they stand in a transaction, as upserts."""
     batches = work.read(channel.prepared.sql, (), channel.prepared.batch_rows)
     while True:
-        running = asyncio.ensure_future(ground.in_pool(next, batches, None))
-        try:
-            batch = await asyncio.shield(running)
-        finally:
-            await settled(running, work.cancel)
+        batch = await step(ground.pool, work.cancel, next, batches, None)
         if batch is None:
             return
         yield deltas.all_upserts(channel.question.plain(pa.Table.from_batches([batch])), seq)

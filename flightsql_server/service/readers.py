@@ -138,26 +138,30 @@ class Reader:
             raise self.failure
         if self.channel.failure is not None:
             raise self.channel.failure
+        entries = self.channel.since(self.next)
+        due = entries and [one for one in entries if one.piece.last > self.position]
+        if entries is not None and not due:
+            self.next += len(entries)
+            await self._rest()
+            return
         wait = self._pause_seconds()
         if wait is not None:
             await self._wait(wait)
-            return
-        entries = self.channel.since(self.next)
-        if entries is None:
+        elif entries is None or due is None:
             await self._catch_up()
-            return
-        due = [one for one in entries if one.piece.last > self.position]
-        self.next += len(entries) - len(due)  # those it has had come first
-        if due:
+        else:
+            self.next += len(entries) - len(due)  # those it has had come first
             await self._tell(due)
-            return
+
+    async def _rest(self) -> None:
+        """Nothing is to be told: until something comes. Nobody waits for a pause to end who has nothing to say then."""
         self.position = max(self.position, self.channel.seq)
         if time.monotonic() - self.last_sent >= self.heartbeat_seconds:
             await self.beat()
-        else:
-            self.idle = True
-            await self.channel.wait()
-            self.idle = False
+            return
+        self.idle = True
+        await self.channel.wait()
+        self.idle = False
 
     def _pause_seconds(self) -> float | None:
         """How long nothing is to be sent; 0: until somebody says so; None: now is the time."""

@@ -14,9 +14,10 @@ from flightsql_server.errors import InvalidParameter, LimitReached
 from flightsql_server.metrics import Metrics
 from flightsql_server.model import Engine, ResultStream
 from flightsql_server.service import profiles
-from flightsql_server.service.admission import Admission, settled, timed
+from flightsql_server.service.admission import Admission, timed
 from flightsql_server.service.channels import Channel, Describe, LiveEncoderFactory, LiveLimits, Piece
 from flightsql_server.service.plans import Prepared
+from flightsql_server.service.steps import step
 
 # How often a query is run anew whose tables don't tell when they change, or that asks for the time.
 _POLL_SECONDS = 1.0
@@ -89,10 +90,9 @@ class RefreshedChannel(Channel):
 
     async def _read(self, stream: ResultStream) -> pa.Table:
         """All rows of the answer, in the types that are sent."""
-        loop, batches, rows = asyncio.get_running_loop(), [], 0
-        step = loop.run_in_executor(self._pool, stream.read)
+        batches, rows = [], 0
         try:
-            while (batch := await asyncio.shield(step)) is not None:
+            while (batch := await step(self._pool, stream.cancel, stream.read)) is not None:
                 rows += batch.num_rows
                 if rows > self.limits.refresh_rows:
                     self._metrics.limit("live.refresh_rows")
@@ -102,9 +102,7 @@ class RefreshedChannel(Channel):
                         hint="Ask for less, or subscribe to the rows of one dataset.",
                     )
                 batches.append(profiles.in_profile(batch, self.prepared.schema) if self.prepared.cast else batch)
-                step = loop.run_in_executor(self._pool, stream.read)
         finally:
-            await settled(step, stream.cancel)
             stream.close()
         return pa.Table.from_batches(batches, self.prepared.schema)
 

@@ -18,12 +18,13 @@ from flightsql_server.errors import ResultTooLarge
 from flightsql_server.metrics import Metrics
 from flightsql_server.model import Call, Engine, TableName
 from flightsql_server.service import profiles
-from flightsql_server.service.admission import Admission, settled, timed
+from flightsql_server.service.admission import Admission, timed
 from flightsql_server.service.bounds import Bounds, StatementLimits, bounds
 from flightsql_server.service.caches import BoundedCache, Encoded
 from flightsql_server.service.catalog import CurrentCatalog
 from flightsql_server.service.parameters import NOTHING, Bound
 from flightsql_server.service.plans import Plans, Prepared
+from flightsql_server.service.steps import settled
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -22,6 +22,7 @@ from flightsql_server.metrics import Metrics
 from flightsql_server.model import Call, Engine, UserTransaction
 from flightsql_server.service.catalog import CurrentCatalog
 from flightsql_server.service.plans import Inside
+from flightsql_server.service.steps import closed, opened
 
 
 @dataclass(eq=False)
@@ -89,15 +90,14 @@ class Transactions:
         if sum(one.caller.name == name for one in self._open.values()) >= self._per_user:
             self._metrics.limit("transaction.per_user")
             raise LimitReached(f"You have {self._per_user} transactions open.", hint="End one of them.")
-        loop = asyncio.get_running_loop()
-        work = await loop.run_in_executor(self._pool, self._engine.begin, call.options)
-        opened = Open(secrets.token_bytes(16), call.session_key, call.principal, work, time.monotonic())
-        if for_session and self._of_session.setdefault(call.session_key, opened) is not opened:
-            await loop.run_in_executor(self._pool, work.close)
+        work = await opened(self._pool, self._engine.begin, call.options)
+        one = Open(secrets.token_bytes(16), call.session_key, call.principal, work, time.monotonic())
+        if for_session and self._of_session.setdefault(call.session_key, one) is not one:
+            await closed(self._pool, work.close)
             raise InvalidTransaction("The session is in a transaction already.", hint="Commit it or roll it back.")
-        self._open[opened.id] = opened
+        self._open[one.id] = one
         self._metrics.transactions.set(len(self._open))
-        return opened
+        return one
 
     def find(self, call: Call, transaction_id: bytes | None) -> Open | None:
         """The transaction of that id, or the session's own without one; None: there is none, so autocommit.
@@ -144,7 +144,7 @@ class Transactions:
             del self._of_session[one.session_key]
         self._metrics.transactions.set(len(self._open))
         self._metrics.transactions_ended.labels(how).inc()
-        await asyncio.get_running_loop().run_in_executor(self._pool, one.work.close)
+        await closed(self._pool, one.work.close)
 
     async def end_session(self, session_key: str) -> None:
         """Rolls back all of a session that is over."""

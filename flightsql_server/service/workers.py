@@ -13,8 +13,9 @@ from flightsql_auth.limits import Limits
 from flightsql_server.errors import DiskFull
 from flightsql_server.metrics import Metrics
 from flightsql_server.model import Call, UserTransaction
-from flightsql_server.service.admission import Admission, settled, timed
+from flightsql_server.service.admission import Admission, timed
 from flightsql_server.service.bounds import Bounds, StatementLimits, bounds
+from flightsql_server.service.steps import settled
 
 T = TypeVar("T")
 _DISK_CHECK_SECONDS = 0.25

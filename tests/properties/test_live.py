@@ -447,7 +447,7 @@ def check(cases: int, shrinks: bool = True) -> None:
 
 
 @pytest.mark.scaled
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(900)
 def test_snapshot_and_updates_are_the_table() -> None:
     check(examples(500))
 

@@ -269,6 +269,17 @@ def test_what_nobody_has_let_go_of_does_not_hold_up_the_next_start(tmp_path: Pat
         gc.enable()
 
 
+@pytest.mark.timeout(60)
+def test_a_result_that_is_still_read_when_the_engine_closes_does_not_hold_up_the_next_start(tmp_path: Path) -> None:
+    first = open_engine(tmp_path, DuckDBOptions(threads=1))
+    streams = [first.open("SELECT * FROM range(100_000)", PLAIN, 1_000) for _ in range(2)]
+    streams[0].read()
+    first.close()
+    open_engine(tmp_path, DuckDBOptions(threads=1)).close()
+    with pytest.raises(EngineUnavailable):
+        streams[0].read()
+
+
 def test_an_answer_about_rows_that_were_handed_in_can_be_stopped(engine: Engine) -> None:
     handed: list[Callable[[], None]] = []
     rows = pa.table({"a": [1]})
