@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 
@@ -112,6 +113,8 @@ class DuckDBUserTransaction:
         self._connection = connection
         self._translated = translated
         self._written = written
+        self._reading = threading.RLock()
+        self._reader: pa.RecordBatchReader | None = None  # a connection has one result at a time
         with translated():
             connection.begin()
 
@@ -137,15 +140,38 @@ class DuckDBUserTransaction:
 
     def read(self, sql: str, parameters: Sequence[object], batch_rows: int) -> Iterator[pa.RecordBatch]:
         with self._translated():
-            relation = self._select(sql, parameters)
-            reader = relation.to_arrow_reader(batch_rows)
-            columns = relation.columns
+            with self._reading:
+                relation = self._select(sql, parameters)
+                columns = relation.columns
+                reader: pa.RecordBatchReader = relation.to_arrow_reader(batch_rows)
+                self._reader = reader
             try:
-                for batch in reader:
+                while (batch := self._next(reader)) is not None:
                     yield batch if batch.schema.names == columns else batch.rename_columns(columns)
             finally:
+                if self._reader is reader:
+                    self._end()
+
+    def _next(self, reader: pa.RecordBatchReader) -> pa.RecordBatch | None:
+        with self._reading:
+            if self._reader is not reader:
+                raise errors.EngineUnavailable("The database had to be opened again.", hint="Repeat the call.")
+            try:
+                return reader.read_next_batch()
+            except StopIteration:
+                return None
+
+    def _end(self) -> None:
+        """Closes the result, whoever holds it still: one that was not read to its end keeps the database alive."""
+        while not self._reading.acquire(timeout=0.05):
+            self.cancel()
+        try:
+            reader, self._reader = self._reader, None
+            if reader is not None:
                 with suppress(Exception):
                     reader.close()
+        finally:
+            self._reading.release()
 
     def explain(self, sql: str, parameters: Sequence[object], *, analyze: bool) -> pa.Table:
         with self._translated():
@@ -209,6 +235,7 @@ class DuckDBUserTransaction:
 
     def close(self) -> None:
         """Rolls back what was not committed."""
+        self._end()
         with suppress(duckdb.Error):
             self._connection.rollback()
         with suppress(duckdb.Error):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import re
@@ -11,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pyarrow as pa
@@ -249,35 +247,6 @@ def test_a_statement_that_blocks_can_be_stopped(engine: Engine, kind: str) -> No
     stream.close()
     assert isinstance(outcome[0], StatementCancelled)
     assert _all(engine, "SELECT 1 AS one").to_pylist() == [{"one": 1}], "the engine goes on"
-
-
-@pytest.mark.timeout(60)
-def test_what_nobody_has_let_go_of_does_not_hold_up_the_next_start(tmp_path: Path) -> None:
-    """DuckDB waits for ever for readers of the old database: here one in a circle, as frames of an exception make."""
-    gc.disable()
-    try:
-        first = open_engine(tmp_path, DuckDBOptions(threads=1))
-        connection = first._file.cursor()  # type: ignore[attr-defined]
-        circle: list[Any] = [connection.sql("SELECT * FROM range(100_000)").to_arrow_reader(1_000)]
-        circle[0].read_next_batch()
-        connection.close()
-        circle.append(circle)
-        del circle
-        first.close()
-        open_engine(tmp_path, DuckDBOptions(threads=1)).close()
-    finally:
-        gc.enable()
-
-
-@pytest.mark.timeout(60)
-def test_a_result_that_is_still_read_when_the_engine_closes_does_not_hold_up_the_next_start(tmp_path: Path) -> None:
-    first = open_engine(tmp_path, DuckDBOptions(threads=1))
-    streams = [first.open("SELECT * FROM range(100_000)", PLAIN, 1_000) for _ in range(2)]
-    streams[0].read()
-    first.close()
-    open_engine(tmp_path, DuckDBOptions(threads=1)).close()
-    with pytest.raises(EngineUnavailable):
-        streams[0].read()
 
 
 def test_an_answer_about_rows_that_were_handed_in_can_be_stopped(engine: Engine) -> None:
