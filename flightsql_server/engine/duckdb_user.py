@@ -143,7 +143,7 @@ class DuckDBUserTransaction:
             with self._reading:
                 relation = self._select(sql, parameters)
                 columns = relation.columns
-                reader: pa.RecordBatchReader = relation.to_arrow_reader(batch_rows)
+                reader = relation.to_arrow_reader(batch_rows)
                 self._reader = reader
             try:
                 while (batch := self._next(reader)) is not None:
@@ -154,7 +154,7 @@ class DuckDBUserTransaction:
 
     def _next(self, reader: pa.RecordBatchReader) -> pa.RecordBatch | None:
         with self._reading:
-            if self._reader is not reader:
+            if self._reader is None or self._reader is not reader:
                 raise errors.EngineUnavailable("The database had to be opened again.", hint="Repeat the call.")
             try:
                 return reader.read_next_batch()
