@@ -276,7 +276,7 @@ class Follower:
         type_ = told["type"]
         if type_ == "subscribed":
             self.kind, self.key = told["kind"], tuple(told["key"])
-            self.plan = self.plan or told.get("plan", "")
+            self.plan = told.get("plan", "")
         elif type_ == "heartbeat":
             if self.kind == "rows":
                 self._told_up_to(told["seq"])

@@ -251,6 +251,8 @@ class Desk:
             return "it has not begun"
         if follower.reader is None or follower.reader.wish or follower.reader.moved:
             return "it has not gone over"
+        if follower.reader.policy != self.rooms.policies.version:
+            return "it does not know of its rights"
         if follower.query is not None and follower.kind == "rows":
             version = self.rooms.writer.versions[follower.query.dataset.name]
             if follower.seq is None or follower.seq < version:
