@@ -5,7 +5,7 @@ Nothing here remembers anything: what will hold once the transaction is committe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,6 +24,8 @@ from flightsql_server.errors import LimitReached, ServerError
 from flightsql_server.model import Transaction
 
 Step = Callable[[str], None]
+# So many are noted one by one; more in one statement, which costs what three or four of these do.
+_FEW_PRODUCERS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,15 +121,13 @@ def write(
         if day not in state.days:
             tables.create_day(transaction, dataset, day, state.days)
             change.days = {day}
-        names = ", ".join(map(quoted, rows.schema.names))
-        history = store_sql(day_table(dataset, day))
         transaction.lend("incoming", rows)
-        transaction.execute(f"INSERT INTO {history} ({names}) SELECT {names} FROM incoming")
+        _copy(transaction, store_sql(day_table(dataset, day)), rows.schema.names, "incoming")
         at("history")
         late = _bring_forward(transaction, dataset, state, rows, change)
         at("latest")
     if change.producers:
-        _note_producers(transaction, dataset, change.producers)
+        _note_producers(transaction, dataset, change.producers, state.producers)
         at("producers")
     return _receipts(updates, fresh, state.last_seq + 1, late), change
 
@@ -245,18 +245,33 @@ def _put_in(
 ) -> None:
     """Inserts the rows at these positions, of which the first ``known_rows`` stood before."""
     old, new = positions[positions < known_rows], positions[positions >= taken_out] - taken_out
-    for source, taken in ((known, old), (rows, new)):
-        if len(taken):
-            _insert(transaction, table, source.select(list(names)).take(pa.array(taken)))
+    if len(old):
+        _insert(transaction, table, known.select(list(names)).take(pa.array(old)))
+    if len(new) == rows.num_rows:
+        _copy(transaction, table, names, "incoming")
+    elif len(new):
+        _insert(transaction, table, rows.select(list(names)).take(pa.array(new)))
 
 
 def _insert(transaction: Transaction, table: str, rows: pa.Table) -> None:
-    columns = ", ".join(map(quoted, rows.schema.names))
     transaction.lend("given", rows)
-    transaction.execute(f"INSERT INTO {table} ({columns}) SELECT {columns} FROM given")
+    _copy(transaction, table, rows.schema.names, "given")
 
 
-def _note_producers(transaction: Transaction, dataset: Dataset, producers: dict[Producer, int]) -> None:
+def _copy(transaction: Transaction, table: str, names: Sequence[str], lent: str) -> None:
+    columns = ", ".join(map(quoted, names))
+    transaction.execute(f"INSERT INTO {table} ({columns}) SELECT {columns} FROM {lent}")
+
+
+def _note_producers(
+    transaction: Transaction, dataset: Dataset, producers: dict[Producer, int], known: Container[Producer]
+) -> None:
+    table = store_sql("producers")
+    if len(producers) <= _FEW_PRODUCERS and all(one in known for one in producers):
+        update = f"UPDATE {table} SET last = ? WHERE dataset = ? AND owner = ? AND id = ?"
+        for (owner, id_), last in producers.items():
+            transaction.execute(update, (last, dataset.name, owner, id_))
+        return
     noted = pa.table(
         {
             "dataset": pa.repeat(dataset.name, len(producers)),
@@ -265,7 +280,6 @@ def _note_producers(transaction: Transaction, dataset: Dataset, producers: dict[
             "last": pa.array(producers.values(), pa.int64()),
         }
     )
-    table = store_sql("producers")
     match = "old.dataset = new.dataset AND old.owner = new.owner AND old.id = new.id"
     transaction.lend("noted", noted)
     transaction.execute(f"DELETE FROM {table} AS old USING noted AS new WHERE {match}")
