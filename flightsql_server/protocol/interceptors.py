@@ -106,11 +106,13 @@ class Meter:
     def _count(self, stock: dict[str, Any]) -> dict[str, Any]:
         """Counts what has not been counted yet."""
         metrics, command = self._metrics, (self._method, self.command)
-        stock["received"].inc(self.received)
-        stock["sent"].inc(self.sent)
         ours = _cached(metrics, command, lambda: _command_children(metrics, command))
-        ours["received"].inc(self.sizes[0])
-        ours["sent"].inc(self.sizes[1])
+        if self.received:
+            stock["received"].inc(self.received)
+            ours["received"].inc(self.sizes[0])
+        if self.sent:
+            stock["sent"].inc(self.sent)
+            ours["sent"].inc(self.sizes[1])
         self.totals[0] += self.sizes[0]
         self.totals[1] += self.sizes[1]
         if self.rows:

@@ -132,6 +132,7 @@ class Channel:
         self.plan = ""
         self.told_bytes = 0  # of the last rows that somebody was told
         self.readers: set[Reader] = set()
+        self.loop = asyncio.get_running_loop()  # asked once: each time costs a system call
         self._make_encoder = make_encoder
         self._describe = describe
         self._entries: deque[Entry] = deque()
@@ -183,7 +184,7 @@ class Channel:
 
     async def wait(self) -> None:
         """Until something has changed."""
-        future = asyncio.get_running_loop().create_future()
+        future = self.loop.create_future()
         self._waiting.append(future)
         await future
 

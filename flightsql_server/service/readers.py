@@ -113,6 +113,8 @@ class Reader:
     sent_batches: int = 0
     sent_rows: int = 0
     merged_rows: int = 0
+    _counted_rows: int = 0
+    _counted_merged: int = 0
     last_sent: float = field(default_factory=time.monotonic)
     last_rows: float = -math.inf
 
@@ -183,7 +185,7 @@ class Reader:
         if quiet <= 0:
             await self.beat()
             return
-        loop = asyncio.get_running_loop()
+        loop = self.channel.loop
         self._alarm = alarm = loop.create_future()
         handle = loop.call_later(min(seconds or quiet, quiet), _ring, alarm)
         try:
@@ -280,10 +282,13 @@ class Reader:
         self.sent_batches += 1
         self.sent_rows += rows
         self.last_sent = self.last_rows = time.monotonic()
-        self.metrics.live_rows.inc(rows)
-        if merged:
-            self.merged_rows += merged
-            self.metrics.live_merged_rows.inc(merged)
+        self.merged_rows += merged
+
+    def tell_metrics(self) -> None:
+        """Adds what was sent since the last time; not at each message, for a counter costs what a tenth of one does."""
+        self.metrics.live_rows.inc(self.sent_rows - self._counted_rows)
+        self.metrics.live_merged_rows.inc(self.merged_rows - self._counted_merged)
+        self._counted_rows, self._counted_merged = self.sent_rows, self.merged_rows
 
     async def greet(self, metadata: bytes) -> None:
         """The schema, and then what there is to say of the subscription: some clients drop what comes with a schema."""

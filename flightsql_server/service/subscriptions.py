@@ -119,6 +119,7 @@ class Subscriptions:
                     await self._renew(reader, renew)
             oldest: dict[Channel, int] = {}
             for reader in self._readers:
+                reader.tell_metrics()
                 channel = reader.channel
                 oldest[channel] = min(oldest.get(channel, reader.next), reader.next)
                 if reader.moved or reader.failure or now - reader.last_sent >= reader.heartbeat_seconds:
@@ -198,6 +199,7 @@ class Subscriptions:
         finally:
             gauge.dec()
             del self._readers[reader]
+            reader.tell_metrics()
             self._leave(reader)
 
     async def run(self, reader: Reader, make_encoder: LiveEncoderFactory) -> None:
