@@ -60,7 +60,7 @@ def test_what_a_step_used_is_closed_after_it_by_one_who_is_cancelled_twice() -> 
         finally:
             await closed(pool, statement.close)
 
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(2) as pool:
         asyncio.run(asyncio.wait_for(_main(serve, statement), 20))
     assert statement.closed
 
