@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 
 import duckdb
@@ -68,6 +68,17 @@ class IdleStatements:
         for found in waiting.values():
             for bound in found:
                 bound.connection.close()
+
+
+@contextmanager
+def interrupted(reading: threading.RLock, interrupt: Callable[[], None]) -> Iterator[None]:
+    """Within the block nobody reads; who reads before it is interrupted, again and again: one may come too early."""
+    while not reading.acquire(timeout=0.05):
+        interrupt()
+    try:
+        yield
+    finally:
+        reading.release()
 
 
 class DuckDBStream:
@@ -139,13 +150,9 @@ class DuckDBStream:
         if self._bound is None:
             return
         self._abandoned = True
-        while not self._reading.acquire(timeout=0.05):
-            self.cancel()
-        try:
+        with interrupted(self._reading, self.cancel):
             self._cancelled = True  # not to be run again
             self.close()
-        finally:
-            self._reading.release()
 
     def close(self) -> None:
         # Taken in one step each: ``abandon`` may come from another thread.

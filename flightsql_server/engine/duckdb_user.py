@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from flightsql_server import errors
 from flightsql_server.engine.duckdb_names import tables_of
+from flightsql_server.engine.duckdb_statements import interrupted
 from flightsql_server.model import (
     LIVE_TABLE,
     TEMPORARY_SCHEMA,
@@ -163,15 +164,11 @@ class DuckDBUserTransaction:
 
     def _end(self) -> None:
         """Closes the result, whoever holds it still: one that was not read to its end keeps the database alive."""
-        while not self._reading.acquire(timeout=0.05):
-            self.cancel()
-        try:
+        with interrupted(self._reading, self.cancel):
             reader, self._reader = self._reader, None
             if reader is not None:
                 with suppress(Exception):
                     reader.close()
-        finally:
-            self._reading.release()
 
     def explain(self, sql: str, parameters: Sequence[object], *, analyze: bool) -> pa.Table:
         with self._translated():

@@ -24,7 +24,7 @@ from flightsql_server.service.admission import Admission, timed
 from flightsql_server.service.channels import Channel, DatasetChannel, LiveLimits, Piece, Snapshot
 from flightsql_server.service.readers import BUFFER, Reader, note
 from flightsql_server.service.refreshing import RefreshedChannel
-from flightsql_server.service.steps import close_unwanted, closed, step
+from flightsql_server.service.steps import closed, step, taken
 
 T = TypeVar("T")
 
@@ -119,12 +119,7 @@ async def _pinned(ground: Ground, channel: DatasetChannel) -> _Pinned:
             raise
         return _Pinned(writer.versions[name], work)
 
-    waiting = writer.between(pin)
-    try:
-        return await asyncio.wrap_future(waiting)
-    except asyncio.CancelledError:
-        waiting.add_done_callback(close_unwanted)
-        raise
+    return await taken(writer.between(pin))
 
 
 async def _resume(ground: Ground, reader: Reader, channel: DatasetChannel, after: int) -> None:

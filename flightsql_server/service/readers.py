@@ -140,20 +140,26 @@ class Reader:
             raise self.failure
         if self.channel.failure is not None:
             raise self.channel.failure
-        entries = self.channel.since(self.next)
-        due = entries and [one for one in entries if one.piece.last > self.position]
-        if entries is not None and not due:
-            self.next += len(entries)
+        due = self._due()
+        if due is not None and not due:
             await self._rest()
             return
         wait = self._pause_seconds()
         if wait is not None:
             await self._wait(wait)
-        elif entries is None or due is None:
+        elif due is None:
             await self._catch_up()
         else:
-            self.next += len(entries) - len(due)  # those it has had come first
             await self._tell(due)
+
+    def _due(self) -> list[Entry] | None:
+        """What it has not been told yet; None when the ring does not reach back so far."""
+        entries = self.channel.since(self.next)
+        if entries is None:
+            return None
+        due = [one for one in entries if one.piece.last > self.position]
+        self.next += len(entries) - len(due)  # those it has had come first
+        return due
 
     async def _rest(self) -> None:
         """Nothing is to be told: until something comes. Nobody waits for a pause to end who has nothing to say then."""

@@ -64,16 +64,19 @@ async def step(
 
 async def opened(pool: ThreadPoolExecutor, make: Callable[..., C], *arguments: object) -> C:
     """What ``make`` gives, which its caller closes; if that is gone by then, it is closed here."""
-    making = pool.submit(make, *arguments)
+    return await taken(pool.submit(make, *arguments))
+
+
+async def taken(making: Future[C]) -> C:
+    """What another thread makes, for its caller to close; if that is gone by then, it is closed here."""
     try:
-        return await asyncio.shield(asyncio.wrap_future(making))
+        return await asyncio.wrap_future(making)
     except asyncio.CancelledError:
-        making.add_done_callback(close_unwanted)
+        making.add_done_callback(_close_unwanted)
         raise
 
 
-def close_unwanted(made: Future[C]) -> None:
-    """Closes what nobody waits for any more, if it came to be."""
+def _close_unwanted(made: Future[C]) -> None:
     if not made.cancelled() and made.exception() is None:
         made.result().close()
 
