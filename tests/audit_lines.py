@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 Line = dict[str, Any]
+# The disk may be busy with what other tests force to it.
+_PATIENCE_SECONDS = 60
 
 
 def audit_lines(data_dir: Path) -> list[Line]:
@@ -19,10 +21,11 @@ def audit_lines(data_dir: Path) -> list[Line]:
 
 def audit_line(data_dir: Path, event: str, wanted: Callable[[Line], bool] = lambda line: True) -> Line:
     """The last line of that event that is wanted, waited for since it is written a little after the call."""
-    until = time.monotonic() + 20
+    until = time.monotonic() + _PATIENCE_SECONDS
     while True:
-        found = [line for line in audit_lines(data_dir) if line["event"] == event and wanted(line)]
+        lines = audit_lines(data_dir)
+        found = [line for line in lines if line["event"] == event and wanted(line)]
         if found:
             return found[-1]
-        assert time.monotonic() < until, f"no line {event}"
+        assert time.monotonic() < until, f"no such line {event} among the last: {lines[-12:]}"
         time.sleep(0.02)

@@ -52,9 +52,9 @@ def test_a_login_is_told_and_why_one_was_refused(own: RunningServer) -> None:
     assert (session["outcome"], session["method"], session["roles"]) == ("OK", "password", ["maker"])
     assert session["peer"].startswith("ipv4:127.0.0.1:")
     assert datetime.fromisoformat(session["time"]).utcoffset() == UTC.utcoffset(None)
+    assert audit_line(own.data_dir, "logout", lambda line: line["session"] == session["session"])["outcome"] == "OK"
     ended = audit_line(own.data_dir, "session_end", lambda line: line["session"] == session["session"])
     assert (ended["user"], ended["reason"]) == ("maker", "revoked")
-    assert audit_line(own.data_dir, "logout", lambda line: line["session"] == session["session"])["outcome"] == "OK"
     with flight.FlightClient(own.url) as client:
         for user, password in (("feed", "wrong-secret"), ("wrong-secret", "wrong-secret")):
             with pytest.raises(flight.FlightUnauthenticatedError):

@@ -331,15 +331,17 @@ def test_a_client_that_only_reads_subscribes_by_sql(live: RunningServer, feed: F
 
 def test_a_slow_reader_is_told_less_or_ended_but_never_silently(live: RunningServer, feed: Feed) -> None:
     query = "SELECT symbol, bid_price FROM market_data WHERE symbol LIKE 'SLOW%'"
-    mirror, every = Mirror(), Mirror()
-    with opened(live, query) as conflated, opened(live, query, mode="buffer", reconnects=False) as buffered:
+    mirror, every, quick = Mirror(), Mirror(), opened(live, query)
+    with quick, opened(live, query) as conflated, opened(live, query, mode="buffer", reconnects=False) as buffered:
         until(conflated, mirror, ended)
         until(buffered, every, ended)
+        until(quick, Mirror(), ended)
         for updates in (conflated, buffered):
             updates.pause()
         time.sleep(0.2)
         for number in range(60):
             last = feed.quote(("SLOW1", float(number)), ("SLOW2", float(number)))
+            until(quick, Mirror(), reaches(last))  # so that each is an entry of its own in the buffer
         for updates in (conflated, buffered):
             updates.resume()
         told = until(conflated, mirror, reaches(last))

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.flight as flight
 import pytest
 
-from flightsql_server.client import Publisher
+from flightsql_server.client import Publisher, subscribe
 from tests.commands import CLEAN
 from tests.components import require
 from tests.conformance.clients import arrow, metric, run
@@ -248,7 +248,11 @@ def test_a_slow_reader_gets_the_newest_or_comes_back_for_all(own: RunningServer,
     for live in (newest, all_):
         live.until_told("snapshot")
         live.ask("hold")
-    publish(own, *(quotes(*((f"SL{i:0>240}", float(n), n) for i in range(500))) for n in range(100)))
+    with subscribe(own.url, query("SL"), user="feed", password="feed") as quick:
+        for number in range(100):
+            publish(own, quotes(*((f"SL{i:0>240}", float(number), number) for i in range(500))))
+            # Each is an entry of its own in the buffer, for somebody has been told of it before the next.
+            next(one for one in quick if number in one.rows["last_price"].to_pylist())
     for live in (newest, all_):
         live.ask("release")
         live.until(lambda live=live: set(live.rows().values()) == {99.0})  # type: ignore[misc]
