@@ -141,7 +141,7 @@ def _publish_beside(
             told = json.loads(holding.communicate(timeout=60)[0])
         finally:
             holding.kill()
-    return {**found, **{name: told[name] for name in ("messages", "rows", "merged", "failed")}}
+    return {**found, **{name: told[name] for name in ("messages", "rows", "merged", "failed", "failures") if name in told}}
 
 
 def measure(client: Path, arguments: argparse.Namespace) -> dict[str, Any]:

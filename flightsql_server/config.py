@@ -146,7 +146,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("live", "evaluation_seconds", 5.0, "Longest run of a query over the rows that a commit has changed.", 0.01),
     Setting("live", "buffer_batches", 1_024, "Changes of an answer that wait for slow readers, as batches.", 1),
     Setting("live", "buffer_bytes", 16 * 1024**2, "The same, in bytes of memory for each different query.", 1),
-    Setting("live", "backlog_bytes", 64 * 1024**2, "Commits that wait to be worked out for a query; then history.", 1),
+    Setting("live", "backlog_bytes", 256 * 1024**2, "Commits that wait to be worked out for a query; then history.", 1),
     Setting("live", "snapshot_bytes", 4 * 1024**2, "Largest snapshot that is kept for the next subscriber.", 0),
     Setting("live", "resume_rows", 1_000_000, "Most updates that a subscriber who comes back is sent.", 1),
     Setting("live", "refresh_rows", 100_000, "Most rows of an answer that is worked out again and again.", 1),

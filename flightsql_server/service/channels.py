@@ -9,19 +9,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import pyarrow as pa
 
 from flightsql_server.data import deltas
-from flightsql_server.data.feed import SEQ, ChangeSet
+from flightsql_server.data.feed import SEQ, ChangeSet, from_history
 from flightsql_server.errors import InternalError, ServerError
 from flightsql_server.model import Engine
 from flightsql_server.service.plans import Prepared
 from flightsql_server.service.questions import Question
+from flightsql_server.service.ring import Entry, Piece, Ring, size_of
 
 if TYPE_CHECKING:
     from flightsql_server.service.readers import Reader
@@ -68,36 +68,6 @@ class LiveLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """Rows of an answer that changed between two places of its order. ``merged``: how many newer rows took the place
-    of. ``whole``: the rows are the whole answer, whatever was known before. ``snapshot``: they are a part of one.
-    ``moved``: they are what another query or other rights make of what was told. ``versions``: of a query that is run
-    anew, how far each dataset that it reads had come. ``more``: another part of the same rows follows.
-    ``plan``: of rows that were ``moved``, the form in which the query goes on.
-    """
-
-    first: int
-    last: int
-    rows: pa.Table
-    merged: int = 0
-    whole: bool = False
-    versions: tuple[tuple[str, int], ...] = ()
-    snapshot: bool = False
-    moved: bool = False
-    more: bool = False
-    plan: str = ""
-
-
-@dataclass(slots=True)
-class Entry:
-    """A piece in the ring, and its messages: the same for all who read it as it is."""
-
-    piece: Piece
-    messages: list[bytes]
-    nbytes: int
-
-
-@dataclass(frozen=True, slots=True)
 class Snapshot:
     """The messages of an answer as it stood at ``seq``; the entry ``next`` is the first that may have come after it."""
 
@@ -135,43 +105,9 @@ class Channel:
         self.loop = asyncio.get_running_loop()  # asked once: each time costs a system call
         self._make_encoder = make_encoder
         self._describe = describe
-        self._entries: deque[Entry] = deque()
-        self._first = 0  # the number of the oldest entry
-        self._bytes = 0
+        self.ring = Ring(limits.buffer_batches, limits.buffer_bytes)
         self._waiting: list[asyncio.Future[None]] = []
         self._shared: dict[Hashable, asyncio.Future[Any]] = {}
-
-    # ---- the ring
-
-    @property
-    def end(self) -> int:
-        """The number that the next entry will have."""
-        return self._first + len(self._entries)
-
-    def since(self, number: int) -> list[Entry] | None:
-        """The entries from that number on; None when some of them are gone."""
-        if number < self._first:
-            return None
-        return [self._entries[i] for i in range(number - self._first, len(self._entries))]
-
-    def append(self, piece: Piece, messages: list[bytes]) -> None:
-        """Adds what came, and lets the oldest go where the ring is full."""
-        size = int(piece.rows.nbytes) + sum(map(len, messages))
-        self._entries.append(Entry(piece, messages, size))
-        self._bytes += size
-        while len(self._entries) > self.limits.buffer_batches or (
-            self._bytes > self.limits.buffer_bytes and len(self._entries) > 1
-        ):
-            self._drop()
-
-    def trim(self, oldest: int) -> None:
-        """Lets go of entries that every reader has had; ``oldest`` is the first that somebody has not."""
-        while self._entries and self._first < oldest:
-            self._drop()
-
-    def _drop(self) -> None:
-        self._bytes -= self._entries.popleft().nbytes
-        self._first += 1
 
     # ---- readers
 
@@ -235,8 +171,8 @@ class Channel:
             return 0.0
         return len(self.readers) * (self.limits.pace_seconds + self.told_bytes * _SECONDS_PER_BYTE)
 
-    def catch_up(self, position: int) -> Piece | None:
-        """What has changed since that place, newest rows only; None: nothing. Blocks."""
+    def catch_up(self, position: int, upto: int) -> Piece | None:
+        """What has changed between those places, or later too, newest rows only; None: nothing. Blocks."""
         raise NotImplementedError
 
     def close(self) -> None:
@@ -261,6 +197,22 @@ def empty(schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist([], schema=schema)
 
 
+class Together(NamedTuple):
+    """A run of entries, and the piece and the messages that it becomes."""
+
+    run: Sequence[Entry]
+    piece: Piece
+    messages: list[bytes]
+
+
+class Found(NamedTuple):
+    """What has been worked out: a piece, its messages, and what makes room for it."""
+
+    piece: Piece
+    messages: list[bytes]
+    together: Together | None
+
+
 class DatasetChannel(Channel):
     """The changes of a query over the rows of one dataset, as its commits make them. ``seq`` is the dataset's.
 
@@ -281,24 +233,47 @@ class DatasetChannel(Channel):
         self._counted_since = time.monotonic()
         self._commits = 0
         self._slower = 1
+        self._not_before = 0  # the end of the ring at which it is tried again to make room
 
-    def piece(self, upto: int, rows: ChangeSet | None) -> tuple[Piece, list[bytes]] | None:
-        """What the commits up to that place, which made these changes, mean for the answer; None: nothing. Blocks.
-
-        Where they are not those that follow on what has been worked out, history is read.
-        """
-        if rows is None or rows.first_seq != self.seq + 1:
-            found = self._from_history(self.seq, upto)
-        elif self.question.passes_by(rows):
-            return None
-        else:
-            found = self.question.delta(rows)
+    def piece(self, upto: int, rows: ChangeSet) -> Found | None:
+        """What the commits behind ``seq`` up to that place mean for the answer; None: nothing. Blocks."""
+        found = None if self.question.passes_by(rows) else self.question.delta(rows)
         if found is None:
             return None
         piece = Piece(self.seq + 1, upto, found)
-        return piece, self.encoded(piece)
+        messages = self.encoded(piece)
+        return Found(piece, messages, self._together(size_of(piece, messages)))
 
-    def worked_out(self, upto: int, commits: int, found: tuple[Piece, list[bytes]] | None) -> None:
+    def _together(self, nbytes: int) -> Together | None:
+        """What makes room for so many bytes more: entries that become one, with the newest row of each key alone.
+
+        Nobody loses anything by it who is told the newest alone, and stands before or behind them.
+        """
+        ring = self.ring
+        if ring.end < self._not_before or not ring.is_full_with(nbytes) or self._tells_all():
+            return None
+        places = [reader.next for reader in list(self.readers)]
+        run = ring.run(places if self.snapshot is None else [*places, self.snapshot.next])
+        rows, merged = deltas.conflate([one.piece.rows for one in run], self.key)
+        if 2 * merged < merged + rows.num_rows:
+            self._not_before = ring.end + len(run)  # it would be in vain
+            return None
+        merged += sum(one.piece.merged for one in run)
+        piece = Piece(run[0].piece.first, run[-1].piece.last, rows, merged)
+        return Together(run, piece, self.encoded(piece))
+
+    def _tells_all(self) -> bool:
+        return any(reader.tells_all for reader in list(self.readers))
+
+    def missed(self, upto: int) -> ChangeSet | None:
+        """The commits behind ``seq`` up to that place, from history; SequenceNoLongerKept. Blocks."""
+        work = self._engine.begin(self.prepared.options)
+        try:
+            return from_history(work, self.question.dataset, self.seq, upto, self.limits.resume_rows)
+        finally:
+            work.close()
+
+    def worked_out(self, upto: int, commits: int, found: Found | None) -> None:
         """Lets readers have what so many commits have changed. Nobody is woken for what changes nothing."""
         self.seq = upto
         self._commits += commits
@@ -308,22 +283,20 @@ class DatasetChannel(Channel):
             self._slower = next((factor for least, factor in _SLOWER if rate >= least), 1)
             self._counted_since, self._commits = now, 0
         if found is not None:
-            self.append(*found)
+            if found.together is not None and not self._tells_all():
+                self.ring.become_one(*found.together)
+            self.ring.append(found.piece, found.messages)
             self.wake()
 
     def pace_seconds(self) -> float:
         return super().pace_seconds() * self._slower
 
-    def _from_history(self, after: int, upto: int) -> pa.Table | None:
+    def catch_up(self, position: int, upto: int) -> Piece | None:
         work = self._engine.begin(self.prepared.options)
         try:
-            return self.question.since(work, after, upto, self.limits.resume_rows)
+            rows = self.question.since(work, position, upto, self.limits.resume_rows)
         finally:
             work.close()
-
-    def catch_up(self, position: int) -> Piece | None:
-        upto = self.seq
-        rows = self._from_history(position, upto)
         if rows is None:
             return None
         newest, merged = deltas.conflate([rows], self.key)

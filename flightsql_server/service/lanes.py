@@ -17,27 +17,31 @@ from concurrent.futures import ThreadPoolExecutor
 from flightsql_server.data.feed import ChangeSet, joined
 from flightsql_server.errors import StatementTimeout
 from flightsql_server.metrics import Metrics
-from flightsql_server.service.channels import DatasetChannel, LiveLimits, Piece
+from flightsql_server.service.channels import DatasetChannel, Found, LiveLimits
 from flightsql_server.service.steps import settled
 
 # So long a worker goes on from query to query before the loop hears of what it found.
 _SLICE_SECONDS = 0.02
 _QUICK_SECONDS = 0.05
-_TOGETHER_BYTES = 4 * 1024 * 1024
 
-Outcome = tuple[Piece, list[bytes]] | Exception | None
+Outcome = Found | Exception | None
 
 
 class Lane:
     """Queries over one dataset that are worked out together. Belongs to the event loop."""
 
-    def __init__(self, lanes: Lanes, pool: ThreadPoolExecutor, metrics: Metrics, limits: LiveLimits) -> None:
+    def __init__(
+        self, lanes: Lanes, pool: ThreadPoolExecutor, metrics: Metrics, limits: LiveLimits, most_together: int
+    ) -> None:
+        """``most_together``: so many bytes of commits are taken as one."""
         self.channels: set[DatasetChannel] = set()
+        self._most_together = most_together
         self._lanes = lanes
         self._pool = pool
         self._metrics = metrics
         self._limits = limits
         self._evaluations = metrics.live_evaluations.labels("rows")
+        self._missed: dict[int, ChangeSet | None] = {}
         self._backlog: deque[tuple[int, ChangeSet | None]] = deque()
         self._backlog_bytes = 0
         self._taken = 0
@@ -92,7 +96,9 @@ class Lane:
         try:
             while self._backlog and self.channels:
                 spent = await self._round()
-                await asyncio.sleep(spent * self._lanes.pause_factor())
+                # Little room is left: it is better to take more than its share than to read history later.
+                room = max(0.0, 1 - 2 * self._backlog_bytes / self._limits.backlog_bytes)
+                await asyncio.sleep(spent * self._lanes.pause_factor() * room)
         except Exception as error:
             for channel in self.channels:
                 channel.fail(error)
@@ -112,6 +118,7 @@ class Lane:
         todo = deque(channel for channel in self.channels if channel.seq < last_seq and channel.failure is None)
         rows: ChangeSet | None = None
         spent = 0.0
+        self._missed = {}
         if len(sets) == 1:
             rows = sets[0]
         elif todo and sets:
@@ -139,7 +146,7 @@ class Lane:
         begins = {channel.seq for channel in self.channels}
         while self._backlog and last_seq not in begins:
             upto, rows = self._backlog[0]
-            if rows is None or rows.first_seq != last_seq + 1 or size + rows.nbytes > _TOGETHER_BYTES:
+            if rows is None or rows.first_seq != last_seq + 1 or size + rows.nbytes > self._most_together:
                 break
             sets.append(rows)
             size += rows.nbytes
@@ -151,12 +158,15 @@ class Lane:
         self, todo: deque[DatasetChannel], last_seq: int, rows: ChangeSet | None
     ) -> list[tuple[DatasetChannel, Outcome, float, float]]:
         running = asyncio.get_running_loop().run_in_executor(self._pool, self._worked_out, todo, last_seq, rows)
-        done, _ = await asyncio.wait([running], timeout=self._limits.evaluation_seconds)
-        if done:
-            return running.result()
-        slow = self._current
+        while True:
+            done, _ = await asyncio.wait([running], timeout=self._limits.evaluation_seconds)
+            if done:
+                return running.result()
+            slow = self._current
+            if slow is not None:  # if not, it is history that takes so long
+                break
         self._metrics.limit("live.evaluation_seconds")
-        await settled(running, lambda: None if slow is None else slow.question.interrupt())
+        await settled(running, slow.question.interrupt)
         late = StatementTimeout(
             f"The query took longer than {self._limits.evaluation_seconds:g} seconds for what one commit changed.",
             hint="Ask for less in each row.",
@@ -171,16 +181,27 @@ class Lane:
         started = now = time.perf_counter()
         used = time.thread_time()
         while todo and now - started < _SLICE_SECONDS:
-            channel = self._current = todo.popleft()
+            channel = todo.popleft()
             outcome: Outcome = None
+            follows = rows is not None and rows.first_seq == channel.seq + 1
             try:
-                outcome = None if channel.closed else channel.piece(last_seq, rows)
+                came = None if channel.closed else rows if follows else self._from_history(channel, last_seq)
+                self._current = channel
+                outcome = None if came is None else channel.piece(last_seq, came)
             except Exception as error:
                 outcome = error
+            self._current = None
             then, now = now, time.perf_counter()
             so_far, used = used, time.thread_time()
-            found.append((channel, outcome, now - then, used - so_far))
+            # The engine reads history with threads of its own.
+            found.append((channel, outcome, now - then, used - so_far if follows else now - then))
         return found
+
+    def _from_history(self, channel: DatasetChannel, last_seq: int) -> ChangeSet | None:
+        """What follows on what the channel has had; read once for all who have come equally far."""
+        if channel.seq not in self._missed:
+            self._missed[channel.seq] = channel.missed(last_seq)
+        return self._missed[channel.seq]
 
 
 def _as_one(sets: list[ChangeSet]) -> tuple[ChangeSet, float]:
@@ -190,21 +211,24 @@ def _as_one(sets: list[ChangeSet]) -> tuple[ChangeSet, float]:
 
 
 class Lanes:
-    """All of them: of each dataset the common one, and those of queries that are slow or yet unknown."""
+    """All of them: of each dataset a common one for narrow queries and one for others, and those of queries that are
+    slow or yet unknown.
+    """
 
     def __init__(self, pool: ThreadPoolExecutor, metrics: Metrics, limits: LiveLimits) -> None:
         self._pool = pool
         self._metrics = metrics
         self._limits = limits
-        self._common: dict[str, Lane] = {}
+        self._common: dict[tuple[str, bool], Lane] = {}
         self._apart: dict[str, list[Lane]] = {}
         self._of: dict[DatasetChannel, Lane] = {}
 
     def publish(self, dataset: str, last_seq: int, rows: ChangeSet | None) -> None:
         """A commit of the dataset."""
-        common = self._common.get(dataset)
-        if common is not None:
-            common.take(last_seq, rows)
+        for narrow in (False, True):
+            common = self._common.get((dataset, narrow))
+            if common is not None:
+                common.take(last_seq, rows)
         for lane in self._apart.get(dataset, ()):
             lane.take(last_seq, rows)
 
@@ -244,18 +268,22 @@ class Lanes:
         return max(0.0, sum(lane.busy for lane in every) / self._limits.share - 1)
 
     def _common_of(self, channel: DatasetChannel) -> Lane:
-        name = channel.question.dataset.name
-        if name not in self._common:
-            self._common[name] = self._new()
-        return self._common[name]
+        kind = (channel.question.dataset.name, channel.question.is_narrow)
+        if kind not in self._common:
+            self._common[kind] = self._new(channel)
+        return self._common[kind]
 
     def _new_apart(self, channel: DatasetChannel) -> Lane:
-        lane = self._new()
+        lane = self._new(channel)
         self._apart.setdefault(channel.question.dataset.name, []).append(lane)
         return lane
 
-    def _new(self) -> Lane:
-        return Lane(self, self._pool, self._metrics, self._limits)
+    def _new(self, channel: DatasetChannel) -> Lane:
+        # What many commits mean for a narrow query costs little more than what one does, and is little; what they mean
+        # for others has to leave room in their rings for what came before.
+        limits = self._limits
+        most = limits.backlog_bytes // 2 if channel.question.is_narrow else limits.buffer_bytes // 4
+        return Lane(self, self._pool, self._metrics, limits, most)
 
     def _drop_empty(self, channel: DatasetChannel, lane: Lane) -> None:
         apart = self._apart.get(channel.question.dataset.name, [])

@@ -21,9 +21,10 @@ from flightsql_server.errors import PolicyChanged, SequenceNoLongerKept
 from flightsql_server.metrics import Metrics
 from flightsql_server.model import Engine, UserTransaction
 from flightsql_server.service.admission import Admission, timed
-from flightsql_server.service.channels import Channel, DatasetChannel, LiveLimits, Piece, Snapshot
+from flightsql_server.service.channels import Channel, DatasetChannel, LiveLimits, Snapshot
 from flightsql_server.service.readers import BUFFER, Reader, note
 from flightsql_server.service.refreshing import RefreshedChannel
+from flightsql_server.service.ring import Piece
 from flightsql_server.service.steps import closed, step, taken
 
 T = TypeVar("T")
@@ -81,7 +82,7 @@ async def _first_answer(reader: Reader, channel: RefreshedChannel) -> None:
         if channel.failure is not None:
             raise channel.failure
         await channel.wait()
-    reader.next = channel.end
+    reader.next = channel.ring.end
     await reader.send_piece(channel.answer)
 
 
@@ -124,7 +125,7 @@ async def _pinned(ground: Ground, channel: DatasetChannel) -> _Pinned:
 
 async def _resume(ground: Ground, reader: Reader, channel: DatasetChannel, after: int) -> None:
     """What came since the reader's place, up to now."""
-    reader.next = channel.end
+    reader.next = channel.ring.end
     seq, work = await _pinned(ground, channel)
     rows = await _last_step(ground, work, channel.question.since, work, after, seq, ground.limits.resume_rows)
     merged = 0
@@ -146,14 +147,14 @@ async def _last_step(ground: Ground, work: UserTransaction, last: Callable[..., 
 async def _snapshot(ground: Ground, reader: Reader, channel: DatasetChannel) -> None:
     """The whole answer as it stands, and its place."""
     kept = channel.snapshot
-    if kept is not None and channel.since(kept.next) is not None and channel.end - kept.next <= _KEPT_FOR:
+    if kept is not None and _goes_on(reader, channel, kept):
         reader.next = kept.next  # before the first wait: from here on the ring has to keep what comes
         for message in kept.messages:
             await reader.deliver(message)
         reader.position = kept.seq
         reader.counted(kept.rows)
         return
-    first = reader.next = channel.end
+    first = reader.next = channel.ring.end
     seq, work = await _pinned(ground, channel)
     messages: list[bytes] = []
     size = count = 0
@@ -177,6 +178,14 @@ async def _snapshot(ground: Ground, reader: Reader, channel: DatasetChannel) -> 
     reader.counted(count)
 
 
+def _goes_on(reader: Reader, channel: DatasetChannel, kept: Snapshot) -> bool:
+    """Whether the ring still has what came after the snapshot, as the reader wants it, and that is not much."""
+    came = channel.ring.since(kept.next)
+    if came is None or channel.ring.end - kept.next > _KEPT_FOR:
+        return False
+    return not reader.tells_all or not any(one.piece.merged for one in came)
+
+
 async def _rows(ground: Ground, channel: DatasetChannel, work: UserTransaction, seq: int) -> AsyncIterator[pa.Table]:
     """The answer's rows as they stand in a transaction, as upserts."""
     batches = work.read(channel.prepared.sql, (), channel.prepared.batch_rows)
@@ -196,7 +205,7 @@ async def move(ground: Ground, reader: Reader, channel: Channel) -> None:
         return
     if not isinstance(before, DatasetChannel) or not isinstance(channel, DatasetChannel):
         raise PolicyChanged("The subscription can't go on in this form.", hint="Subscribe again.")
-    first = channel.end
+    first = channel.ring.end
     seq, work = await _pinned(ground, channel)
     place = after if reader.mode == BUFFER else seq
 

@@ -22,12 +22,18 @@ class Question:
         self._prepared = prepared
         self._live = live
         self._interrupt: Callable[[], None] | None = None
+        self._texts = None if live.only is None else pa.array(sorted(live.only[1]), pa.string())
         self.dataset = dataset
 
     @property
     def is_plain(self) -> bool:
         """Whether it only picks columns, and rows by the texts of one: no engine has to be asked."""
         return bool(self._live.plain)
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether it is about the rows alone that have certain texts in a column."""
+        return self._live.only is not None
 
     def interrupt(self) -> None:
         """Ends what the engine is being asked, from another thread."""
@@ -36,6 +42,8 @@ class Question:
 
     def delta(self, change_set: ChangeSet) -> pa.Table | None:
         """What the change set changes in the answer; None: nothing."""
+        if self._live.only is not None:
+            change_set = change_set.about(*self._live.only)
         if not change_set.present.num_rows:
             return None
         found = deltas.delta(change_set, self._answer(change_set), self._live.key)
@@ -63,8 +71,8 @@ class Question:
     def _kept(self, present: pa.Table) -> pa.Table:
         if self._live.only is None:
             return present
-        column, texts = self._live.only
-        return present.filter(pc.is_in(present.column(column), pa.array(sorted(texts), pa.string())))
+        wanted = pc.is_in(present.column(self._live.only[0]), self._texts)
+        return present if pc.all(wanted).as_py() else present.filter(wanted)
 
     def sent(self, rows: pa.Table) -> pa.Table:
         """The rows of a delta in the types that are sent."""

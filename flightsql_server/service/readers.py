@@ -19,7 +19,8 @@ from flightsql_server.data import deltas
 from flightsql_server.errors import SlowReader
 from flightsql_server.metrics import Metrics
 from flightsql_server.model import Call
-from flightsql_server.service.channels import Channel, Entry, Piece
+from flightsql_server.service.channels import Channel
+from flightsql_server.service.ring import Entry, Piece
 
 BUFFER, CONFLATE, INTERVAL = "buffer", "conflate", "interval"
 T = TypeVar("T")
@@ -121,8 +122,13 @@ class Reader:
     @property
     def told(self) -> int:
         """How far it has been told, and needs no telling: nobody is woken for what changes nothing in an answer."""
-        has_all = self.idle and self.next == self.channel.end
+        has_all = self.idle and self.next == self.channel.ring.end
         return max(self.position, self.channel.seq) if has_all else self.position
+
+    @property
+    def tells_all(self) -> bool:
+        """Whether it is told every row, however far it is behind."""
+        return self.mode == BUFFER
 
     def ask(self, text: str) -> None:
         """Another query is wanted; the last of several wishes counts."""
@@ -153,12 +159,16 @@ class Reader:
             await self._tell(due)
 
     def _due(self) -> list[Entry] | None:
-        """What it has not been told yet; None when the ring does not reach back so far."""
-        entries = self.channel.since(self.next)
+        """What it has not been told yet; None when the ring does not reach back so far, or has what was told already in
+        one with what was not.
+        """
+        entries = self.channel.ring.since(self.next)
         if entries is None:
             return None
         due = [one for one in entries if one.piece.last > self.position]
-        self.next += len(entries) - len(due)  # those it has had come first
+        if due and due[0].piece.merged and due[0].piece.first <= self.position and not due[0].piece.whole:
+            return None
+        self.next = due[0].number if due else self.channel.ring.end  # those it has had come first
         return due
 
     async def _rest(self) -> None:
@@ -214,10 +224,10 @@ class Reader:
             for one in entries:
                 if self.moved or self.failure is not None:
                     return  # what waits was worked out under rights that may have ended
-                self.next += 1
+                self.next = one.until
                 await self._send_one(one)
             return
-        self.next = self.channel.end
+        self.next = self.channel.ring.end
         if len(entries) == 1:
             await self._send_one(entries[0])
         else:
@@ -256,15 +266,15 @@ class Reader:
                 f"The reader is too slow: what came after {place} is more than waits for it.",
                 hint=f"Subscribe again{f' from_seq {self.position}' if by_row else ''}, or with the mode conflate.",
             )
-        end = self.channel.end
-        what = ("history", self.position, self.channel.seq)
-        piece, messages = await self.channel.shared(what, lambda: self._in_pool(self._missed))
-        self.next = end
+        self.next = self.channel.ring.end  # from here on the ring has to keep what comes
+        position, upto = self.position, self.channel.seq
+        what = ("history", position, upto)
+        piece, messages = await self.channel.shared(what, lambda: self._in_pool(self._missed, position, upto))
         if piece is not None:
             await self.send_piece(piece, messages)
 
-    def _missed(self) -> tuple[Piece | None, list[bytes]]:
-        piece = self.channel.catch_up(self.position)
+    def _missed(self, position: int, upto: int) -> tuple[Piece | None, list[bytes]]:
+        piece = self.channel.catch_up(position, upto)
         return piece, [] if piece is None else self.channel.encoded(piece)
 
     async def send_piece(self, piece: Piece, messages: Sequence[bytes] | None = None) -> None:

@@ -15,8 +15,9 @@ from flightsql_server.metrics import Metrics
 from flightsql_server.model import Engine, ResultStream
 from flightsql_server.service import profiles
 from flightsql_server.service.admission import Admission, timed
-from flightsql_server.service.channels import Channel, Describe, LiveEncoderFactory, LiveLimits, Piece
+from flightsql_server.service.channels import Channel, Describe, LiveEncoderFactory, LiveLimits
 from flightsql_server.service.plans import Prepared
+from flightsql_server.service.ring import Piece
 from flightsql_server.service.steps import step
 
 # How often a query is run anew whose tables don't tell when they change, or that asks for the time.
@@ -84,7 +85,7 @@ class RefreshedChannel(Channel):
         if self.answer is None or piece is not None:
             self.answer = Piece(revision, revision, self._rows(table), whole=True, versions=versions)
             if piece is not None:
-                self.append(piece, await loop.run_in_executor(self._pool, self.encoded, piece))
+                self.ring.append(piece, await loop.run_in_executor(self._pool, self.encoded, piece))
             self.seq = revision  # not before: who looks meanwhile would take what is not there yet for told
         self.wake()
 
@@ -133,7 +134,7 @@ class RefreshedChannel(Channel):
         plain = table.cast(pa.schema([*self.schema][: len(self.prepared.schema)]))
         return deltas.all_upserts(plain, None)
 
-    def catch_up(self, position: int) -> Piece | None:
+    def catch_up(self, position: int, upto: int) -> Piece | None:
         return self.answer
 
     def close(self) -> None:

@@ -127,7 +127,7 @@ class Subscriptions:
             for channel, number in oldest.items():
                 # One that is about to come over from another channel has its place in this one already.
                 if all(reader.channel is channel for reader in channel.readers):
-                    channel.trim(number)
+                    channel.ring.trim(number)
 
     async def _renew(self, reader: Reader, renew: Renew) -> None:
         try:
@@ -185,7 +185,7 @@ class Subscriptions:
         mode = terms.mode or self._default_mode(channel)
         reader = Reader(
             next(self._numbers), call, terms, channel, mode, send, self._pool, self._metrics,
-            self._limits.heartbeat_seconds, policy, next=channel.end,
+            self._limits.heartbeat_seconds, policy, next=channel.ring.end,
         )  # fmt: skip
         self._readers[reader] = renew
         channel.readers.add(reader)

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flightsql_server.service.channels import Piece, parts_of
+from flightsql_server.service.channels import parts_of
 from flightsql_server.service.readers import described
+from flightsql_server.service.ring import Piece
 
 
 def _piece(seqs: list[int]) -> Piece:
