@@ -13,6 +13,7 @@ import pytest
 from flightsql_server.data import deltas
 from flightsql_server.errors import InvalidToken, UserError
 from flightsql_server.service import subscriptions
+from flightsql_server.service.channels import DatasetChannel
 from tests.properties import test_live
 from tests.properties.live_oracle import FILTERS, TICKS, WHERES, Policy, Query, Row
 from tests.properties.live_world import Follower, now
@@ -264,3 +265,34 @@ def test_that_would_be_noticed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(deltas, "after", lambda table, seq: table)
     with pytest.raises(AssertionError, match="in a message of"):
         begins_amid_commits_told_as_one(desk)
+
+
+@pytest.mark.parametrize("desk", [{"buffer_batches": 3, "backlog_bytes": 10_000_000}], indirect=True)
+def test_who_wants_the_newest_alone_needs_no_history_however_far_behind(desk: Desk) -> None:
+    """Two of them, who have come to different places when the ring runs over; every row is told or counted."""
+
+    async def run() -> None:
+        desk.follow(ALL.text, ALL, "conflate", ())
+        desk.follow(ALL.text, ALL, "conflate", ())
+        desk.follow(ALL.text, ALL, "conflate", ())
+        early, late, quick = desk.followers
+        await until(lambda: all(begun(one)() for one in desk.followers))
+
+        async def publish(number: int) -> None:
+            await desk.publish("ticks", [[tick("A", number), tick("B", number)]], waits=True)
+            await until(lambda: lots(quick) == {"A": number, "B": number})
+
+        early.gate.clear()
+        for number in range(1, 10):
+            await publish(number)
+        await until(lambda: lots(late) == {"A": 9, "B": 9})
+        late.gate.clear()
+        for number in range(10, 30):
+            await publish(number)
+        early.gate.set()
+        late.gate.set()
+        await desk.settle()
+        assert lots(early) == lots(late) == {"A": 29, "B": 29}
+
+    with mock.patch.object(DatasetChannel, "catch_up", side_effect=AssertionError("history was read")):
+        desk.run(run())
