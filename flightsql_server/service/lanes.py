@@ -13,6 +13,7 @@ import itertools
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 
 from flightsql_server.data.feed import ChangeSet, joined
 from flightsql_server.errors import StatementTimeout
@@ -41,7 +42,6 @@ class Lane:
         self._metrics = metrics
         self._limits = limits
         self._evaluations = metrics.live_evaluations.labels("rows")
-        self._missed: dict[int, ChangeSet | None] = {}
         self._backlog: deque[tuple[int, ChangeSet | None]] = deque()
         self._backlog_bytes = 0
         self._taken = 0
@@ -118,13 +118,13 @@ class Lane:
         todo = deque(channel for channel in self.channels if channel.seq < last_seq and channel.failure is None)
         rows: ChangeSet | None = None
         spent = 0.0
-        self._missed = {}
         if len(sets) == 1:
             rows = sets[0]
         elif todo and sets:
             rows, spent = await asyncio.get_running_loop().run_in_executor(self._pool, _as_one, sets)
+        round_ = _Round(last_seq, rows)
         while todo:
-            for channel, outcome, seconds, of_a_core in await self._slice(todo, last_seq, rows):
+            for channel, outcome, seconds, of_a_core in await self._slice(todo, round_):
                 spent += of_a_core
                 self._settle(channel, last_seq, max(1, len(sets)), outcome, seconds)
         return spent
@@ -155,9 +155,9 @@ class Lane:
         return last_seq, sets
 
     async def _slice(
-        self, todo: deque[DatasetChannel], last_seq: int, rows: ChangeSet | None
+        self, todo: deque[DatasetChannel], round_: _Round
     ) -> list[tuple[DatasetChannel, Outcome, float, float]]:
-        running = asyncio.get_running_loop().run_in_executor(self._pool, self._worked_out, todo, last_seq, rows)
+        running = asyncio.get_running_loop().run_in_executor(self._pool, self._worked_out, todo, round_)
         while True:
             done, _ = await asyncio.wait([running], timeout=self._limits.evaluation_seconds)
             if done:
@@ -174,34 +174,47 @@ class Lane:
         return [(one, late if one is slow else outcome, took, used) for one, outcome, took, used in running.result()]
 
     def _worked_out(
-        self, todo: deque[DatasetChannel], last_seq: int, rows: ChangeSet | None
+        self, todo: deque[DatasetChannel], round_: _Round
     ) -> list[tuple[DatasetChannel, Outcome, float, float]]:
         """What there is for some of the channels, with the seconds that each took, and those of a core. Blocks."""
         found: list[tuple[DatasetChannel, Outcome, float, float]] = []
         started = now = time.perf_counter()
         used = time.thread_time()
         while todo and now - started < _SLICE_SECONDS:
-            channel = todo.popleft()
+            channel, reading = todo.popleft(), 0.0
             outcome: Outcome = None
-            follows = rows is not None and rows.first_seq == channel.seq + 1
             try:
-                came = None if channel.closed else rows if follows else self._from_history(channel, last_seq)
+                came, reading = (None, 0.0) if channel.closed else round_.for_(channel)
                 self._current = channel
-                outcome = None if came is None else channel.piece(last_seq, came)
+                outcome = None if came is None else channel.piece(round_.last_seq, came)
             except Exception as error:
                 outcome = error
             self._current = None
             then, now = now, time.perf_counter()
             so_far, used = used, time.thread_time()
-            # The engine reads history with threads of its own.
-            found.append((channel, outcome, now - then, used - so_far if follows else now - then))
+            found.append((channel, outcome, now - then - reading, used - so_far + reading))
         return found
 
-    def _from_history(self, channel: DatasetChannel, last_seq: int) -> ChangeSet | None:
-        """What follows on what the channel has had; read once for all who have come equally far."""
-        if channel.seq not in self._missed:
-            self._missed[channel.seq] = channel.missed(last_seq)
-        return self._missed[channel.seq]
+
+@dataclass(slots=True)
+class _Round:
+    """The commits up to one place. ``rows``: what they changed, as far as it is at hand."""
+
+    last_seq: int
+    rows: ChangeSet | None
+    _missed: dict[int, ChangeSet | None] = field(default_factory=dict)
+
+    def for_(self, channel: DatasetChannel) -> tuple[ChangeSet | None, float]:
+        """What the channel has not had of it, and the seconds of reading history, which is done once for all who have
+        come equally far: the engine does it with threads of its own. Blocks.
+        """
+        if self.rows is not None and self.rows.first_seq == channel.seq + 1:
+            return self.rows, 0.0
+        if channel.seq in self._missed:
+            return self._missed[channel.seq], 0.0
+        started = time.perf_counter()
+        found = self._missed[channel.seq] = channel.missed(self.last_seq)
+        return found, time.perf_counter() - started
 
 
 def _as_one(sets: list[ChangeSet]) -> tuple[ChangeSet, float]:
