@@ -2,8 +2,8 @@
 
 Prints a line every ten seconds: memory in MB, threads, open files, and what has been done. Ends with code 1 if memory
 rises by more than ``--slope`` MB a minute, fitted over the run without its first two fifths, or if somebody failed.
-First come ``--commits`` of one row each, as fast as they go: the engine keeps a note of some 2 kB of whatever block a
-join has let go, and only when it has some ten thousand of them does it look which can be forgotten.
+Before that come ``--commits`` of one row each beside the rest, as fast as they go: for each join or sort the engine
+keeps a note of some 2 kB of what it has let go, and forgets them only when there are some ten thousand of each kind.
 """
 
 from __future__ import annotations
@@ -103,9 +103,9 @@ def main() -> None:
     samples: list[tuple[float, float]] = []
     with tempfile.TemporaryDirectory(prefix="soak-") as folder, running_server(_data_dir(folder)) as server:
         process = psutil.Process(server.process.pid)
-        fill(server, given.commits)
         load = Load(server)
         live = LiveLoad(server.url, given.subscribers, given.publishers)
+        fill(server, given.commits)
         started = time.monotonic()
         while (elapsed := time.monotonic() - started) < given.seconds:
             time.sleep(min(10.0, given.seconds / 20))
