@@ -250,10 +250,12 @@ class DatasetChannel(Channel):
         Nobody loses anything by it who is told the newest alone, and stands before or behind them.
         """
         ring = self.ring
-        if ring.end < self._not_before or not ring.is_full_with(nbytes) or self._tells_all():
+        if ring.end < self._not_before or not ring.is_full_with(nbytes):
             return None
         places = [reader.next for reader in list(self.readers)]
-        run = ring.run(places if self.snapshot is None else [*places, self.snapshot.next])
+        run = ring.run(places if self.snapshot is None else [*places, self.snapshot.next], self._had_by_all())
+        if not run:
+            return None
         rows, merged = deltas.conflate([one.piece.rows for one in run], self.key)
         if 2 * merged < merged + rows.num_rows:
             self._not_before = ring.end + len(run)  # it would be in vain
@@ -262,8 +264,9 @@ class DatasetChannel(Channel):
         piece = Piece(run[0].piece.first, run[-1].piece.last, rows, merged)
         return Together(run, piece, self.encoded(piece))
 
-    def _tells_all(self) -> bool:
-        return any(reader.tells_all for reader in list(self.readers))
+    def _had_by_all(self) -> int:
+        """The number of the first entry that somebody has not had who is told every row."""
+        return min((one.next for one in list(self.readers) if one.tells_all), default=self.ring.end)
 
     def missed(self, upto: int) -> ChangeSet | None:
         """The commits behind ``seq`` up to that place, from history; SequenceNoLongerKept. Blocks."""
@@ -283,7 +286,7 @@ class DatasetChannel(Channel):
             self._slower = next((factor for least, factor in _SLOWER if rate >= least), 1)
             self._counted_since, self._commits = now, 0
         if found is not None:
-            if found.together is not None and not self._tells_all():
+            if found.together is not None and found.together.run[-1].until <= self._had_by_all():
                 self.ring.become_one(*found.together)
             self.ring.append(found.piece, found.messages)
             self.wake()

@@ -89,9 +89,11 @@ class Ring:
         """Whether the oldest would have to go for one more of that size."""
         return self._over(nbytes, 1)
 
-    def run(self, places: Iterable[int]) -> Sequence[Entry]:
-        """The entries that can best become one: those with the most bytes between two places at which readers stand."""
-        entries, stops = list(self._entries), frozenset(places)
+    def run(self, places: Iterable[int], upto: int) -> Sequence[Entry]:
+        """The entries before ``upto`` that can best become one: those with the most bytes between two places at which
+        readers stand. Empty when there are none.
+        """
+        entries, stops = [one for one in list(self._entries) if one.until <= upto], frozenset(places)
         starts = [i for i, one in enumerate(entries) if i == 0 or one.number in stops]
         runs = [entries[start:end] for start, end in itertools.pairwise([*starts, len(entries)])]
         return max(runs, key=lambda run: sum(one.nbytes for one in run), default=())

@@ -269,12 +269,14 @@ def test_that_would_be_noticed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("desk", [{"buffer_batches": 3, "backlog_bytes": 10_000_000}], indirect=True)
 def test_who_wants_the_newest_alone_needs_no_history_however_far_behind(desk: Desk) -> None:
-    """Two of them, who have come to different places when the ring runs over; every row is told or counted."""
+    """Two of them, who have come to different places when the ring runs over, beside one who is told every row: all
+    rows are told or counted.
+    """
 
     async def run() -> None:
         desk.follow(ALL.text, ALL, "conflate", ())
         desk.follow(ALL.text, ALL, "conflate", ())
-        desk.follow(ALL.text, ALL, "conflate", ())
+        desk.follow(ALL.text, ALL, "buffer", ())
         early, late, quick = desk.followers
         await until(lambda: all(begun(one)() for one in desk.followers))
 

@@ -52,7 +52,7 @@ def test_readers_are_told_the_same_and_count_the_same(steps: list[list[int] | st
             table |= {row["key"]: row["_seq"] for row in came.rows.to_pylist()}
             count += len(step)
         elif step == "one":
-            run = ring.run([reader.next for reader in readers])
+            run = ring.run([reader.next for reader in readers], ring.end)
             if run:
                 ring.become_one(run, as_one([one.piece for one in run]), [])
         elif step == "trim":
@@ -68,7 +68,8 @@ def test_who_stands_within_what_became_one_is_told_so() -> None:
     ring = Ring(10, 10**9)
     for first in range(1, 5):
         ring.append(piece(first, [1]), [])
-    ring.become_one(ring.run([0]), as_one([one.piece for one in ring.run([0])]), [])
+    run = ring.run([0], 4)
+    ring.become_one(run, as_one([one.piece for one in run]), [])
     assert [ring.since(number) is None for number in range(5)] == [False, True, True, True, False]
     ring.trim(3)
     assert ring.since(0) is not None, "somebody who has not had the whole of it may need it"
@@ -76,11 +77,19 @@ def test_who_stands_within_what_became_one_is_told_so() -> None:
     assert ring.since(0) is None
 
 
+def test_a_run_ends_where_somebody_needs_every_row() -> None:
+    ring = Ring(10, 10**9)
+    for first in range(1, 6):
+        ring.append(piece(first, [1]), [])
+    assert [one.number for one in ring.run([1], 4)] == [1, 2, 3]
+    assert not ring.run([], 0)
+
+
 def test_a_run_that_has_changed_meanwhile_stays() -> None:
     ring = Ring(10, 10**9)
     for first in range(1, 4):
         ring.append(piece(first, [1]), [])
-    run = ring.run([])
+    run = ring.run([], 3)
     ring.trim(1)
     ring.become_one(run, as_one([one.piece for one in run]), [])
     told = ring.since(1)
