@@ -45,9 +45,10 @@ def _statement(own: RunningServer, text: str) -> Line:
 
 
 def test_a_login_is_told_and_why_one_was_refused(own: RunningServer) -> None:
+    began = datetime.now(UTC)
     with own.connect("maker") as connection:
         session = connection.adbc_get_info() and audit_line(
-            own.data_dir, "login", lambda line: line.get("user") == "maker"
+            own.data_dir, "login", lambda line: line.get("user") == "maker", began
         )
     assert (session["outcome"], session["method"], session["roles"]) == ("OK", "password", ["maker"])
     assert session["peer"].startswith("ipv4:127.0.0.1:")

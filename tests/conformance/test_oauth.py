@@ -9,6 +9,7 @@ import time
 import urllib.parse
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
+from datetime import UTC, datetime
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -291,24 +292,25 @@ def _of_maker(line: Mapping[str, Any]) -> bool:
 
 
 def test_the_audit_trail_tells_each_answer(own: RunningServer, idp: RunningProvider) -> None:
+    began = datetime.now(UTC)
     assert post(own, CLIENT | {"scope": "maker"}, ("maker", "maker")).status == 200
-    line = audit_line(own.data_dir, "token", _of_maker)
+    line = audit_line(own.data_dir, "token", _of_maker, began)
     assert (line["grant"], line["method"], line["roles"]) == ("client_credentials", "password", ["maker"])
     assert line["session"]
     assert line["expires_in"] > 0
     assert line["peer"].startswith("ipv4:127.0.0.1:")
     token = _provided(idp)
     post(own, SUBJECT | {"subject_token": token})
-    line = audit_line(own.data_dir, "token", lambda line: line.get("method") == "oidc")
+    line = audit_line(own.data_dir, "token", lambda line: line.get("method") == "oidc", began)
     assert (line["grant"], line["user"], line["outcome"]) == ("token_exchange", "idp:alice", "OK")
     for client in ("secret-typed-as-name", "reader"):
         post(own, CLIENT, (client, "wrong-secret"))
-    line = audit_line(own.data_dir, "token", lambda line: line.get("user") == "reader")
+    line = audit_line(own.data_dir, "token", lambda line: line.get("user") == "reader", began)
     assert (line["outcome"], line["reason"]) == ("UNAUTHENTICATED", "bad_password")
     refused = [one for one in audit_lines(own.data_dir) if one.get("reason") == "bad_password"]
     assert "user" not in refused[-2], "what isn't a user's name might be a password, mistyped"
     post(own, b"rubbish")
-    line = audit_line(own.data_dir, "token", lambda line: line.get("reason") == "invalid_request")
+    line = audit_line(own.data_dir, "token", lambda line: line.get("reason") == "invalid_request", began)
     assert line["outcome"] == "INVALID_ARGUMENT"
     text = "".join(map(str, audit_lines(own.data_dir)))
     assert "secret" not in text
