@@ -85,6 +85,9 @@ class Load:
         self._server = server
         self._ended = threading.Event()
         self.failures: list[BaseException] = []
+        login = {"user": "reader", "password": "reader"}
+        queries = ("SELECT * FROM market_data", "SELECT count(*) AS n FROM market_data")  # by row, and run anew
+        self._followed = [subscribe(server.url, query, **login) for query in queries]
         works = (self._drivers, self._mistakes, self._rows, self._publish, self._changes, self._follow)
         self._threads = [threading.Thread(target=self._guarded, args=(work,)) for work in works]
         for thread in self._threads:
@@ -92,8 +95,11 @@ class Load:
 
     def stop(self) -> None:
         self._ended.set()
+        for updates in self._followed:  # nothing comes any more that would let their reader look
+            updates.close()
         for thread in self._threads:
             thread.join(30)
+        assert not any(thread.is_alive() for thread in self._threads)
 
     def _guarded(self, work: Any) -> None:
         try:
@@ -149,15 +155,10 @@ class Load:
                 self._ended.wait(0.1)
 
     def _follow(self) -> None:
-        """A subscription to rows and one that is run anew."""
-        login = {"user": "reader", "password": "reader"}
-        with (
-            subscribe(self._server.url, "SELECT * FROM market_data", **login) as rows,
-            subscribe(self._server.url, "SELECT count(*) AS n FROM market_data", **login),
-        ):
-            for _ in rows:
-                if self._ended.is_set():
-                    return
+        rows, _ = self._followed
+        for _ in rows:
+            if self._ended.is_set():
+                return
 
     def _publish(self) -> None:
         market = Market(seed=11)
