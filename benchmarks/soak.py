@@ -2,8 +2,8 @@
 
 Prints a line every ten seconds: memory in MB, threads, open files, and what has been done. Ends with code 1 if memory
 rises by more than ``--slope`` MB a minute, fitted over the run without its first two fifths, or if somebody failed.
-Before that come ``--commits`` of one row each beside the rest, as fast as they go: for each join or sort the engine
-keeps a note of some 2 kB of what it has let go, and forgets them only when there are some ten thousand of each kind.
+Before that come ``--commits`` of one row each beside the rest, as fast as they go: each join or sort leaves up to 2 kB
+behind in the engine, until there are some twenty thousand of them, and that is no leak to be looked for.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Load:
 
 
 def fill(server: RunningServer, commits: int) -> None:
-    """Has the engine reach the number of notes that it keeps."""
+    """Has the engine come to where it leaves nothing more behind."""
     with Publisher(server.url, "market_data", user="admin", password="admin") as publisher:
         one = Market().open().batches()["market_data"].slice(0, 1)
         for _ in range(commits):
