@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flightsql_server.data.feed import CHANGE, DELETE, SEQ, UPSERT, ChangeSet
-from flightsql_server.data.latest import Flags, Integers, codes_of
+from flightsql_server.data.latest import Flags, codes_of
 
 EXTRA = (pa.field(SEQ, pa.int64()), pa.field(CHANGE, pa.string(), False))
 """The columns that a subscription adds to those that were asked for."""
@@ -34,15 +34,9 @@ def delta(change_set: ChangeSet, answer: pa.Table, key: Sequence[int]) -> pa.Tab
     positions = np.flatnonzero((change_set.new & there) | leaves)
     gone = leaves[positions]
     source = np.where(gone, place[before[positions]], place[positions])
-    rows = _picked(answer.select(list(range(answer.num_columns - 1))), source)
-    seq = change_set.rows.select([SEQ]).take(pa.array(positions - change_set.known.num_rows)).column(0)
-    return with_changes(rows, gone, key, seq)
-
-
-def _picked(rows: pa.Table, positions: Integers) -> pa.Table:
-    if len(positions) and positions[-1] - positions[0] == len(positions) - 1 and np.all(np.diff(positions) == 1):
-        return rows.slice(positions[0], len(positions))  # most often they come in their order
-    return rows.take(pa.array(positions))
+    rows = answer.select(list(range(answer.num_columns - 1)))
+    seq = change_set.rows.column(SEQ).take(pa.array(positions - change_set.known.num_rows))
+    return with_changes(rows.take(pa.array(source)), gone, key, seq)
 
 
 def with_changes(rows: pa.Table, gone: Flags, key: Sequence[int], seq: pa.ChunkedArray | pa.Array) -> pa.Table:

@@ -151,6 +151,13 @@ class Channel:
         parts = parts_of(piece, max(len(messages), len(batches)))
         return [message for part in parts for message in self.encoded(part)]
 
+    def as_one(self, pieces: Sequence[Piece]) -> Piece:
+        """Pieces that follow each other, with the newest row of each key alone; those left out are counted."""
+        first, last = pieces[0], pieces[-1]
+        rows, merged = deltas.conflate([one.rows for one in pieces], self.key)
+        merged += sum(one.merged for one in pieces)
+        return Piece(first.first, last.last, rows, merged, first.whole, last.versions)
+
     def message(self, batch: pa.RecordBatch, metadata: bytes = b"") -> list[bytes]:
         """One batch as it is sent."""
         return list(self._make_encoder(self.schema, self.compression).encode(batch, metadata))
@@ -256,23 +263,21 @@ class DatasetChannel(Channel):
         run = ring.run(places if self.snapshot is None else [*places, self.snapshot.next], self._had_by_all())
         if not run:
             return None
-        rows, merged = deltas.conflate([one.piece.rows for one in run], self.key)
-        if 2 * merged < merged + rows.num_rows:
+        piece = self.as_one([one.piece for one in run])
+        if 2 * piece.rows.num_rows > sum(one.piece.rows.num_rows for one in run):
             self._not_before = ring.end + len(run)  # it would be in vain
             return None
-        merged += sum(one.piece.merged for one in run)
-        piece = Piece(run[0].piece.first, run[-1].piece.last, rows, merged)
         return Together(run, piece, self.encoded(piece))
 
     def _had_by_all(self) -> int:
         """The number of the first entry that somebody has not had who is told every row."""
         return min((one.next for one in list(self.readers) if one.tells_all), default=self.ring.end)
 
-    def missed(self, upto: int) -> ChangeSet | None:
-        """The commits behind ``seq`` up to that place, from history; SequenceNoLongerKept. Blocks."""
+    def history(self, after: int, upto: int) -> ChangeSet | None:
+        """The commits between those places; None: nothing. SequenceNoLongerKept. Blocks."""
         work = self._engine.begin(self.prepared.options)
         try:
-            return from_history(work, self.question.dataset, self.seq, upto, self.limits.resume_rows)
+            return from_history(work, self.question.dataset, after, upto, self.limits.resume_rows)
         finally:
             work.close()
 
@@ -295,12 +300,8 @@ class DatasetChannel(Channel):
         return super().pace_seconds() * self._slower
 
     def catch_up(self, position: int, upto: int) -> Piece | None:
-        work = self._engine.begin(self.prepared.options)
-        try:
-            rows = self.question.since(work, position, upto, self.limits.resume_rows)
-        finally:
-            work.close()
+        came = self.history(position, upto)
+        rows = None if came is None else self.question.delta(came)
         if rows is None:
             return None
-        newest, merged = deltas.conflate([rows], self.key)
-        return Piece(position + 1, upto, newest, merged)
+        return self.as_one([Piece(position + 1, upto, rows)])

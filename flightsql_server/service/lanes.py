@@ -213,7 +213,7 @@ class _Round:
         if channel.seq in self._missed:
             return self._missed[channel.seq], 0.0
         started = time.perf_counter()
-        found = self._missed[channel.seq] = channel.missed(self.last_seq)
+        found = self._missed[channel.seq] = channel.history(channel.seq, self.last_seq)
         return found, time.perf_counter() - started
 
 

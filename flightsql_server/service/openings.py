@@ -128,11 +128,9 @@ async def _resume(ground: Ground, reader: Reader, channel: DatasetChannel, after
     reader.next = channel.ring.end
     seq, work = await _pinned(ground, channel)
     rows = await _last_step(ground, work, channel.question.since, work, after, seq, ground.limits.resume_rows)
-    merged = 0
-    if rows is not None and reader.mode != BUFFER:
-        rows, merged = await ground.in_pool(deltas.conflate, [rows], channel.key)
     if rows is not None:
-        await reader.send_piece(Piece(after + 1, seq, rows, merged))
+        piece = Piece(after + 1, seq, rows)
+        await reader.send_piece(piece if reader.tells_all else await ground.in_pool(channel.as_one, [piece]))
     reader.position = seq
 
 

@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from flightsql_server.data import deltas
@@ -245,15 +245,11 @@ class Reader:
         await self.send_piece(rest)
 
     def _merged(self, entries: Sequence[Entry]) -> tuple[Piece, list[bytes]]:
-        first, last = entries[0].piece, entries[-1].piece
-        tables = [one.piece.rows for one in entries]
+        pieces = [one.piece for one in entries]
+        first = pieces[0]
         if first.first <= self.position and not first.whole and not first.versions:
-            tables[0] = deltas.after(tables[0], self.position)
-        rows, merged = deltas.conflate(tables, self.channel.key)
-        piece = Piece(
-            max(first.first, self.position + 1), last.last, rows,
-            merged + sum(one.piece.merged for one in entries), first.whole, last.versions,
-        )  # fmt: skip
+            pieces[0] = replace(first, first=self.position + 1, rows=deltas.after(first.rows, self.position))
+        piece = self.channel.as_one(pieces)
         return piece, self.channel.encoded(piece)
 
     async def _catch_up(self) -> None:
